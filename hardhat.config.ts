@@ -1,0 +1,31 @@
+import { fileURLToPath } from "node:url";
+
+import hardhatToolbox from "@nomicfoundation/hardhat-toolbox-mocha-ethers";
+import { configVariable, defineConfig } from "hardhat/config";
+
+export default defineConfig({
+  plugins: [hardhatToolbox],
+  solidity: {
+    version: "0.8.37",
+    // The compiler comes from the npm package: no download at build time.
+    path: fileURLToPath(import.meta.resolve("solc/soljson.js")),
+    settings: { optimizer: { enabled: true, runs: 1_000_000 }, viaIR: true, evmVersion: "cancun" },
+  },
+  typechain: { outDir: "typechain-types" },
+  networks: {
+    local: { type: "http", chainType: "l1", url: "http://127.0.0.1:8545", chainId: 31337 },
+    baseSepolia: {
+      type: "http",
+      chainType: "op",
+      chainId: 84532,
+      url: configVariable("BASE_SEPOLIA_RPC_URL"),
+      accounts: [configVariable("BURSAR_DEPLOYER_KEY")],
+    },
+    rpc: {
+      type: "http",
+      chainType: "generic",
+      url: configVariable("BURSAR_RPC_URL"),
+      accounts: [configVariable("BURSAR_DEPLOYER_KEY")],
+    },
+  },
+});
