@@ -1,0 +1,99 @@
+/** What each error code means over HTTP: its status and its title, which never changes for a code. */
+export const ERRORS = {
+  "malformed-input": { status: 400, title: "The input is not in the documented form" },
+  "wrong-chain": { status: 422, title: "The message is for another chain" },
+  "wrong-contract": { status: 422, title: "The message is for another contract" },
+  "wrong-processor": { status: 422, title: "The mandate names another processor" },
+  "not-in-field": { status: 422, title: "The value is not below the field order" },
+  "amount-zero": { status: 422, title: "An amount is at least one unit" },
+  "amount-too-large": { status: 422, title: "The amount is above the largest that can be settled" },
+  "total-too-large": { status: 422, title: "The running total is above the largest that can be settled" },
+
+  "mandate-unknown": { status: 404, title: "No mandate is known for this agent" },
+  "mandate-conflict": { status: 409, title: "Another mandate already uses this agent" },
+  "mandate-revoked": { status: 409, title: "The mandate is revoked" },
+  "mandate-expired": { status: 409, title: "The mandate has expired" },
+  "mandate-closed": { status: 409, title: "The mandate is closed" },
+  "policy-mismatch": { status: 422, title: "The mandate's payee list and policy root differ" },
+  "terms-mismatch": { status: 422, title: "The terms are not the ones that the owner signed" },
+
+  "signature-length": { status: 422, title: "A signature is 65 bytes" },
+  "signature-high-s": { status: 422, title: "The signature's s is in the upper half of the curve order" },
+  "signature-v": { status: 422, title: "The signature's v is neither 27 nor 28" },
+  "signature-invalid": { status: 422, title: "No key recovers from the signature" },
+  "signature-signer": { status: 422, title: "The signature is by another key" },
+
+  "sequence-gap": { status: 409, title: "The payment is not the next one" },
+  "sequence-taken": { status: 409, title: "Another payment holds this sequence number" },
+  "spent-mismatch": { status: 409, title: "The running total does not follow from the ledger" },
+  "head-mismatch": { status: 409, title: "The head does not follow from the ledger" },
+
+  "above-payment-cap": { status: 403, title: "The amount is above the mandate's payment cap" },
+  "above-budget": { status: 403, title: "The payment does not fit in the mandate's budget" },
+  "payee-not-allowed": { status: 403, title: "The payee is not on the mandate's list" },
+  "off-mission-host": { status: 403, title: "The mandate's terms do not cover this host" },
+  "off-mission-category": { status: 403, title: "The mandate's terms do not cover this category" },
+  "above-rate": { status: 429, title: "The payment is above a rate in the mandate's terms" },
+
+  "payment-missing": { status: 402, title: "The request carries no payment" },
+  "payment-mismatch": { status: 402, title: "The payment is not for this request" },
+  "receipt-invalid": { status: 402, title: "The receipt is not by the expected processor" },
+  "receipt-mismatch": { status: 402, title: "The receipt and the payment differ" },
+  "receipt-expired": { status: 402, title: "The receipt's settle-by time is past" },
+  "receipt-too-long": { status: 402, title: "The receipt promises settlement later than is acceptable" },
+  "receipt-used": { status: 402, title: "The receipt already paid for a request" },
+
+  "batch-does-not-fit": { status: 422, title: "The batch does not fit the circuit" },
+  "batch-unbalanced": { status: 422, title: "The batch cannot be evaluated at its challenge" },
+  "key-missing": { status: 503, title: "The proving key is missing" },
+  "key-corrupt": { status: 503, title: "The proving key is not the expected one" },
+  "proof-invalid": { status: 500, title: "The proof does not verify" },
+  "chain-unavailable": { status: 503, title: "The chain cannot be reached" },
+  "transaction-failed": { status: 502, title: "The transaction failed" },
+  "internal-error": { status: 500, title: "Internal error" },
+} as const satisfies Record<string, { status: number; title: string }>;
+
+/** A stable name for what went wrong; clients may switch on it. */
+export type ErrorCode = keyof typeof ERRORS;
+
+/** What a {@link BursarError} may name: the offending value, its limit, and the like. */
+export type ErrorDetails = Readonly<Record<string, string | number | bigint>>;
+
+/** The one error class. `details` holds the value and the limit; `advice` says what to do instead. */
+export class BursarError extends Error {
+  readonly code: ErrorCode;
+  readonly details: Readonly<Record<string, string>>;
+  readonly advice?: string;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}, advice?: string) {
+    super(message);
+    this.name = "BursarError";
+    this.code = code;
+    this.details = Object.fromEntries(Object.entries(details).map(([key, value]) => [key, String(value)]));
+    if (advice !== undefined) this.advice = advice;
+  }
+}
+
+/** Problem Details (RFC 9457), media type `application/problem+json`, with the extensions code, details, advice. */
+export interface Problem {
+  readonly type: string;
+  readonly title: string;
+  readonly status: number;
+  readonly detail: string;
+  readonly code: ErrorCode;
+  readonly details: Readonly<Record<string, string>>;
+  readonly advice?: string;
+}
+
+/** The Problem Details of an error. What is not a {@link BursarError} becomes `internal-error` and tells nothing. */
+export function problem(error: unknown): Problem {
+  const known = error instanceof BursarError ? error : new BursarError("internal-error", ERRORS["internal-error"].title);
+  return {
+    type: `urn:bursar:problem:${known.code}`,
+    ...ERRORS[known.code],
+    detail: known.message,
+    code: known.code,
+    details: known.details,
+    ...(known.advice === undefined ? {} : { advice: known.advice }),
+  };
+}

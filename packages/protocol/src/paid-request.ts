@@ -1,0 +1,238 @@
+import { AbiCoder, decodeBase64, encodeBase64, getBytes, hexlify, id, keccak256, toUtf8Bytes, toUtf8String } from "ethers";
+import { z } from "zod";
+import { BursarError } from "./errors.ts";
+import { addressSchema, bytes32Schema, domainSchema, parseWire, signedPaymentSchema, signedReceiptSchema, toWire, uint256Schema } from "./schemas.ts";
+import { verifySignature } from "./signature.ts";
+import { hashPayment, hashReceipt } from "./typed-data.ts";
+import type { Address, Domain, Hex, SignedPayment, SignedReceipt } from "./types.ts";
+
+/** Request header with the payment (x402 v2, HTTP transport). */
+export const PAYMENT_HEADER = "PAYMENT-SIGNATURE";
+/** Header of a 402 answer with what is asked (x402 v2, HTTP transport). */
+export const PAYMENT_REQUIRED_HEADER = "PAYMENT-REQUIRED";
+/** The scheme under which Bursar payments stand in x402's `accepts`. */
+export const PAYMENT_SCHEME = "bursar";
+
+const REQUEST_TAG = id("bursar.request");
+const MAX_HEADER = 16_384;
+const MAX_SETTLE_BY = 86_400n;
+
+/** What is bought: one HTTP request, and the quote for it if the payee gave one. */
+export interface PaidRequestTarget {
+  readonly method: string;
+  /** Absolute, http or https; the fragment does not count. */
+  readonly url: string;
+  /** The body's bytes, or text in UTF-8; absent is empty. */
+  readonly body?: Uint8Array | string;
+  /** The payee's quote id; absent is empty. */
+  readonly quote?: string;
+}
+
+/**
+ * The `ref` that binds a payment to a request:
+ * keccak256(abi.encode(keccak256("bursar.request"), string method, string url, keccak256(body), string quote)), the
+ * method in upper case and the URL as WHATWG serialises it, without fragment.
+ *
+ * @throws malformed-input for a URL that is not absolute http(s) or holds credentials.
+ */
+export function requestRef({ method, url, body = "", quote = "" }: PaidRequestTarget): Hex {
+  const target = URL.canParse(url) ? new URL(url) : null;
+  if (target === null || !/^https?:$/.test(target.protocol) || target.username !== "" || target.password !== "") {
+    throw new BursarError("malformed-input", "The URL is not an absolute http or https URL without credentials", { value: url });
+  }
+  target.hash = "";
+  const bytes = typeof body === "string" ? toUtf8Bytes(body) : body;
+  const encoded = AbiCoder.defaultAbiCoder().encode(
+    ["bytes32", "string", "string", "bytes32", "string"],
+    [REQUEST_TAG, method.toUpperCase(), target.href, keccak256(bytes), quote],
+  );
+  return keccak256(encoded) as Hex;
+}
+
+/** A payment and its receipt, as an agent shows them to a payee. */
+export interface PaidRequest {
+  readonly domain: Domain;
+  readonly payment: SignedPayment;
+  readonly receipt: SignedReceipt;
+}
+
+/** What a payee asks for one request. */
+export interface PaymentTerms {
+  readonly domain: Domain;
+  readonly token: Address;
+  readonly payee: Address;
+  /** Units. */
+  readonly amount: bigint;
+  readonly ref: Hex;
+  readonly url: string;
+  readonly description?: string;
+  /** Processors whose receipts the payee takes. */
+  readonly processors: readonly Address[];
+}
+
+const networkSchema = z
+  .string()
+  .regex(/^eip155:[1-9][0-9]*$/)
+  .transform((network) => network.slice("eip155:".length))
+  .pipe(uint256Schema);
+
+const requirementsSchema = z.object({
+  scheme: z.literal(PAYMENT_SCHEME),
+  network: networkSchema,
+  amount: uint256Schema,
+  asset: addressSchema,
+  payTo: addressSchema,
+  maxTimeoutSeconds: z.number().int().positive(),
+  extra: z.object({ registry: addressSchema, ref: bytes32Schema, processors: z.array(addressSchema).min(1).max(32) }),
+});
+
+const requiredSchema = z.object({
+  x402Version: z.literal(2),
+  resource: z.object({ url: z.string(), description: z.string().optional() }),
+  accepts: z.array(z.unknown()),
+});
+
+const paidRequestSchema = z.strictObject({
+  x402Version: z.literal(2),
+  accepted: z.object({ scheme: z.literal(PAYMENT_SCHEME) }),
+  payload: z.strictObject({ domain: domainSchema, payment: signedPaymentSchema, receipt: signedReceiptSchema }),
+});
+
+/**
+ * Value of {@link PAYMENT_REQUIRED_HEADER}: base64 of x402 v2's `PaymentRequired`, with one entry in `accepts`. The
+ * same JSON is a fit body for the 402 answer.
+ */
+export function encodePaymentRequired(terms: PaymentTerms): string {
+  return encodeJson({
+    x402Version: 2,
+    error: `${PAYMENT_HEADER} header is required`,
+    resource: { url: terms.url, ...(terms.description === undefined ? {} : { description: terms.description }) },
+    accepts: [
+      {
+        scheme: PAYMENT_SCHEME,
+        network: `eip155:${terms.domain.chainId}`,
+        amount: terms.amount,
+        asset: terms.token,
+        payTo: terms.payee,
+        maxTimeoutSeconds: 60,
+        extra: { registry: terms.domain.registry, ref: terms.ref, processors: terms.processors },
+      },
+    ],
+  });
+}
+
+/**
+ * What a payee asks, from {@link PAYMENT_REQUIRED_HEADER}: the first `accepts` entry with the scheme `bursar`.
+ *
+ * @throws malformed-input
+ */
+export function decodePaymentRequired(header: string): PaymentTerms {
+  const required = parseWire(requiredSchema, decodeJson(header));
+  const entry = required.accepts.find((accept) => (accept as { scheme?: unknown } | null)?.scheme === PAYMENT_SCHEME);
+  const asked = parseWire(requirementsSchema, entry);
+  const { url, description } = required.resource;
+  return {
+    domain: { chainId: asked.network, registry: asked.extra.registry },
+    token: asked.asset,
+    payee: asked.payTo,
+    amount: asked.amount,
+    ref: asked.extra.ref,
+    url,
+    ...(description === undefined ? {} : { description }),
+    processors: asked.extra.processors,
+  };
+}
+
+/** Value of {@link PAYMENT_HEADER}: base64 of an x402 v2 `PaymentPayload` with the payment and its receipt. */
+export function encodePaymentHeader(paid: PaidRequest): string {
+  return encodeJson({ x402Version: 2, accepted: { scheme: PAYMENT_SCHEME }, payload: paid });
+}
+
+/** The payment and receipt in {@link PAYMENT_HEADER}. @throws malformed-input */
+export function decodePaymentHeader(header: string): PaidRequest {
+  return parseWire(paidRequestSchema, decodeJson(header)).payload;
+}
+
+/** What a payee knows for itself when it checks a {@link PaidRequest}. */
+export interface PaidExpectation {
+  readonly domain: Domain;
+  readonly payee: Address;
+  /** The price in units; the payment must be exactly this. */
+  readonly amount: bigint;
+  /** The reference of this very request, see {@link requestRef}. */
+  readonly ref: Hex;
+  /** The processor whose receipts the payee takes. */
+  readonly processor: Address;
+  /** Unix seconds. */
+  readonly now: bigint;
+  /** The latest settle-by that is acceptable, in seconds from now; 24 h, the contract's maximum, unless given. */
+  readonly maxSettleIn?: bigint;
+}
+
+/**
+ * A payee's offline check, without a round trip: both signatures, and that payment and receipt are for this payee,
+ * amount and request. That a receipt serves once, and the exposure to one processor, are the caller's.
+ *
+ * @throws wrong-chain, wrong-contract, payment-mismatch, receipt-mismatch, receipt-expired, receipt-too-long,
+ * receipt-invalid, signature-*; the error names the field, the value and what was expected.
+ */
+export function verifyPaid(paid: PaidRequest, expected: PaidExpectation): void {
+  const { agent, payment, signature } = paid.payment;
+  const { receipt } = paid.receipt;
+  same("wrong-chain", "chainId", paid.domain.chainId, expected.domain.chainId);
+  same("wrong-contract", "registry", paid.domain.registry, expected.domain.registry);
+  same("payment-mismatch", "payee", payment.line.payee, expected.payee);
+  same("payment-mismatch", "amount", payment.line.amount, expected.amount);
+  same("payment-mismatch", "ref", payment.line.ref, expected.ref);
+  same("receipt-mismatch", "agent", receipt.agent, agent);
+  same("receipt-mismatch", "seq", receipt.seq, payment.seq);
+  same("receipt-mismatch", "payee", receipt.payee, payment.line.payee);
+  same("receipt-mismatch", "amount", receipt.amount, payment.line.amount);
+  same("receipt-mismatch", "ref", receipt.ref, payment.line.ref);
+  same("receipt-mismatch", "head", receipt.head, payment.head);
+  const latest = expected.now + (expected.maxSettleIn ?? MAX_SETTLE_BY);
+  if (receipt.settleBy <= expected.now) {
+    throw new BursarError("receipt-expired", "The receipt's settle-by time is past", { value: receipt.settleBy, limit: expected.now });
+  }
+  if (receipt.settleBy > latest) {
+    throw new BursarError("receipt-too-long", "The receipt promises settlement too late", { value: receipt.settleBy, limit: latest });
+  }
+  verifySignature(hashPayment(expected.domain, payment), signature, agent);
+  verifyReceipt(paid.receipt, expected.domain, expected.processor);
+}
+
+function verifyReceipt({ receipt, signature }: SignedReceipt, domain: Domain, processor: Address): void {
+  try {
+    verifySignature(hashReceipt(domain, receipt), signature, processor);
+  } catch (error) {
+    if (!(error instanceof BursarError)) throw error;
+    throw new BursarError("receipt-invalid", error.message, { ...error.details, reason: error.code });
+  }
+}
+
+function same(
+  code: "wrong-chain" | "wrong-contract" | "payment-mismatch" | "receipt-mismatch",
+  field: string,
+  value: string | bigint,
+  limit: string | bigint,
+): void {
+  if (BigInt(value) === BigInt(limit)) return;
+  throw new BursarError(code, `The ${field} is ${value}, not ${limit}`, { field, value, limit });
+}
+
+function encodeJson(value: unknown): string {
+  return encodeBase64(toUtf8Bytes(JSON.stringify(toWire(value))));
+}
+
+function decodeJson(header: string): unknown {
+  if (header.length > MAX_HEADER) {
+    throw new BursarError("malformed-input", `The header has ${header.length} characters`, { value: header.length, limit: MAX_HEADER });
+  }
+  try {
+    const bytes = decodeBase64(header);
+    if (encodeBase64(bytes) !== header) throw new Error("not canonical base64");
+    return JSON.parse(toUtf8String(getBytes(hexlify(bytes))));
+  } catch {
+    throw new BursarError("malformed-input", "The header is not base64 of JSON", { value: header.slice(0, 80) });
+  }
+}

@@ -1,0 +1,95 @@
+import canonicalize from "canonicalize";
+import { keccak256, toUtf8Bytes } from "ethers";
+import { z } from "zod";
+import { BursarError } from "./errors.ts";
+import { parseWire } from "./schemas.ts";
+import type { Hex } from "./types.ts";
+import { DECIMAL } from "./units.ts";
+
+const LIST_LENGTH = 32;
+const CATEGORY = /^[a-z0-9]+(?:[-.][a-z0-9]+)*$/;
+
+const decimalSchema = z.string().regex(DECIMAL, "not a canonical decimal string").refine((text) => text !== "0", { error: "zero" });
+const textSchema = z.string().refine((text) => text.isWellFormed(), { error: "not well-formed Unicode" });
+const distinct = (list: readonly string[]) => new Set(list).size === list.length;
+
+/**
+ * What only the processor enforces: purpose, categories, hosts, rates. The owner signs its hash in the mandate. An
+ * empty list means any. Kept in wire form, since its canonical JSON is what is hashed.
+ */
+export const termsSchema = z.strictObject({
+  version: z.literal(1),
+  /** Why the agent may spend, for people and logs. */
+  purpose: textSchema.min(1).max(500),
+  /** What may be bought: lower-case words such as `weather` or `data.market`. */
+  categories: z.array(z.string().max(64).regex(CATEGORY, "not a category")).max(LIST_LENGTH).refine(distinct, { error: "repeated" }),
+  /** Where it may be bought, see {@link hostMatches}. */
+  hosts: z
+    .array(z.string().max(253).refine((glob) => normalGlob(glob) === glob, { error: "not a host or *.host in normal form" }))
+    .max(LIST_LENGTH)
+    .refine(distinct, { error: "repeated" }),
+  limits: z
+    .strictObject({
+      /** Units in any 24 hours. */
+      unitsPerDay: decimalSchema.optional(),
+      /** Payments in any 60 seconds. */
+      paymentsPerMinute: decimalSchema.optional(),
+    })
+    .optional(),
+});
+
+/** Terms in wire form, see {@link termsSchema}. */
+export type Terms = z.output<typeof termsSchema>;
+
+/** The RFC 8785 canonical JSON of terms. @throws malformed-input */
+export function canonicalTerms(terms: Terms): string {
+  const text = canonicalize(parseWire(termsSchema, terms));
+  if (text === undefined) throw new BursarError("malformed-input", "The terms have no JSON form");
+  return text;
+}
+
+/** keccak256 of the UTF-8 bytes of {@link canonicalTerms}. @throws malformed-input */
+export function termsHash(terms: Terms): Hex {
+  return keccak256(toUtf8Bytes(canonicalTerms(terms))) as Hex;
+}
+
+/**
+ * A host as it is compared: lower case, IDN in Punycode, no port, no trailing dot; IPv4 dotted, IPv6 in brackets.
+ *
+ * @returns null for what is not a host.
+ */
+export function normalHost(host: string): string | null {
+  if (/[/?#@\\\s%*]/.test(host)) return null;
+  try {
+    const { hostname } = new URL(`http://${host}`);
+    const name = hostname.endsWith(".") ? hostname.slice(0, -1) : hostname;
+    return name === "" || name.endsWith(".") ? null : name;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Whether a host is covered by a glob, as names in certificates are: a glob is a host, or `*.` and a name of two
+ * labels or more, where `*` stands for exactly one label. `*.example.com` covers `api.example.com`, not `example.com`
+ * and not `a.b.example.com`. The host's case, port and trailing dot do not matter.
+ */
+export function hostMatches(glob: string, host: string): boolean {
+  const pattern = normalGlob(glob);
+  const name = normalHost(host);
+  if (pattern === null || name === null) return false;
+  if (!pattern.startsWith("*.")) return pattern === name;
+  const dot = name.indexOf(".");
+  return dot > 0 && name.slice(dot) === pattern.slice(1);
+}
+
+/** A glob in normal form, without port; null for what is not a glob. */
+function normalGlob(glob: string): string | null {
+  const wildcard = glob.startsWith("*.");
+  const name = wildcard ? glob.slice(2) : glob;
+  if (/:[0-9]*$/.test(name) && !name.endsWith("]")) return null;
+  const normal = normalHost(name);
+  if (normal === null || !wildcard) return normal;
+  const isName = normal.includes(".") && !/\.?[0-9]+$/.test(normal.slice(normal.lastIndexOf("."))) && !normal.startsWith("[");
+  return isName ? `*.${normal}` : null;
+}

@@ -1,0 +1,85 @@
+/** `0x` and hexadecimal digits. */
+export type Hex = `0x${string}`;
+/** An account in EIP-55 form. */
+export type Address = `0x${string}`;
+
+/** Where a message is valid: one chain, one MandateRegistry. */
+export interface Domain {
+  readonly chainId: bigint;
+  readonly registry: Address;
+}
+
+/** The owner's one signed permission; its agent's address identifies it. Amounts in units, times in Unix seconds. */
+export interface Mandate {
+  readonly owner: Address;
+  readonly agent: Address;
+  readonly token: Address;
+  /** 1 … 2^64−1 units. */
+  readonly budget: bigint;
+  /** 1 … 2^40−1 units a payment. */
+  readonly paymentCap: bigint;
+  readonly validUntil: bigint;
+  readonly processor: Address;
+  /** At most eight; empty means anyone. */
+  readonly payees: readonly Address[];
+  /** Poseidon of the same list and paymentCap, see `policyRoot`. */
+  readonly policyRoot: Hex;
+  /** Hash of the terms, see `termsHash`. */
+  readonly termsHash: Hex;
+}
+
+/** What one payment pays: a line of the ledger. */
+export interface Line {
+  readonly payee: Address;
+  /** 1 … 2^40−1 units. */
+  readonly amount: bigint;
+  /** Binds what is bought, see `requestRef`. */
+  readonly ref: Hex;
+}
+
+/** One numbered payment, signed by the agent. */
+export interface Payment {
+  /** Counts from 1. */
+  readonly seq: bigint;
+  /** The running total after this payment, in units. */
+  readonly spent: bigint;
+  /** The ledger's head after this payment, below the field order. */
+  readonly head: Hex;
+  readonly line: Line;
+}
+
+/** The processor's signed promise to settle a payment by a time. */
+export interface Receipt {
+  readonly agent: Address;
+  readonly seq: bigint;
+  readonly payee: Address;
+  readonly amount: bigint;
+  readonly ref: Hex;
+  readonly head: Hex;
+  /** Unix seconds. */
+  readonly settleBy: bigint;
+  /** Position in the processor's append-only log. */
+  readonly logIndex: bigint;
+}
+
+/** The owner's signed end of a mandate: nothing above `afterSeq` was meant. */
+export interface Revocation {
+  readonly agent: Address;
+  readonly afterSeq: bigint;
+}
+
+/** What an agent sends to its processor (`POST /payments`). */
+export interface SignedPayment {
+  readonly agent: Address;
+  readonly payment: Payment;
+  /** The agent's signature over the payment. */
+  readonly signature: Hex;
+  /** Salt of the payment's page, below 2^248: with it the processor recomputes the head. */
+  readonly salt: bigint;
+}
+
+/** A processor's answer to a payment. */
+export interface SignedReceipt {
+  readonly receipt: Receipt;
+  readonly signature: Hex;
+}
