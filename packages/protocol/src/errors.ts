@@ -11,6 +11,7 @@ export const ERRORS = {
 
   "mandate-unknown": { status: 404, title: "No mandate is known for this agent" },
   "mandate-conflict": { status: 409, title: "Another mandate already uses this agent" },
+  "mandate-not-open": { status: 409, title: "The mandate is not open on chain" },
   "mandate-revoked": { status: 409, title: "The mandate is revoked" },
   "mandate-expired": { status: 409, title: "The mandate has expired" },
   "mandate-closed": { status: 409, title: "The mandate is closed" },
@@ -31,6 +32,7 @@ export const ERRORS = {
   "above-payment-cap": { status: 403, title: "The amount is above the mandate's payment cap" },
   "above-budget": { status: 403, title: "The payment does not fit in the mandate's budget" },
   "payee-not-allowed": { status: 403, title: "The payee is not on the mandate's list" },
+  "payee-unknown": { status: 403, title: "The processor knows no profile of the payee" },
   "off-mission-host": { status: 403, title: "The mandate's terms do not cover this host" },
   "off-mission-category": { status: 403, title: "The mandate's terms do not cover this category" },
   "above-rate": { status: 429, title: "The payment is above a rate in the mandate's terms" },

@@ -1,10 +1,21 @@
-import { AbiCoder, decodeBase64, encodeBase64, getBytes, hexlify, id, keccak256, toUtf8Bytes, toUtf8String } from "ethers";
+import { AbiCoder, decodeBase64, encodeBase64, id, keccak256, toUtf8Bytes, toUtf8String } from "ethers";
 import { z } from "zod";
 import { BursarError } from "./errors.ts";
-import { addressSchema, bytes32Schema, domainSchema, parseWire, signedPaymentSchema, signedReceiptSchema, toWire, uint256Schema } from "./schemas.ts";
+import { allowsPayee } from "./policy.ts";
+import {
+  addressSchema,
+  bytes32Schema,
+  domainSchema,
+  parseWire,
+  signedPaymentSchema,
+  signedReceiptSchema,
+  toWire,
+  uint256Schema,
+  uintSchema,
+} from "./schemas.ts";
 import { verifySignature } from "./signature.ts";
 import { hashPayment, hashReceipt } from "./typed-data.ts";
-import type { Address, Domain, Hex, SignedPayment, SignedReceipt } from "./types.ts";
+import type { Address, Domain, Hex, Mandate, SignedPayment, SignedReceipt } from "./types.ts";
 
 /** Request header with the payment (x402 v2, HTTP transport). */
 export const PAYMENT_HEADER = "PAYMENT-SIGNATURE";
@@ -63,6 +74,8 @@ export interface PaymentTerms {
   readonly payee: Address;
   /** Units. */
   readonly amount: bigint;
+  /** Base units of the token in one unit, see `unitScale`; 1, as for USDC, unless given. */
+  readonly unitScale?: bigint;
   readonly ref: Hex;
   readonly url: string;
   readonly description?: string;
@@ -83,7 +96,12 @@ const requirementsSchema = z.object({
   asset: addressSchema,
   payTo: addressSchema,
   maxTimeoutSeconds: z.number().int().positive(),
-  extra: z.object({ registry: addressSchema, ref: bytes32Schema, processors: z.array(addressSchema).min(1).max(32) }),
+  extra: z.object({
+    registry: addressSchema,
+    unitScale: uintSchema(10n ** 18n, 1n),
+    ref: bytes32Schema,
+    processors: z.array(addressSchema).min(1).max(32),
+  }),
 });
 
 const requiredSchema = z.object({
@@ -92,17 +110,18 @@ const requiredSchema = z.object({
   accepts: z.array(z.unknown()),
 });
 
-const paidRequestSchema = z.strictObject({
+const paidRequestSchema = z.object({
   x402Version: z.literal(2),
   accepted: z.object({ scheme: z.literal(PAYMENT_SCHEME) }),
   payload: z.strictObject({ domain: domainSchema, payment: signedPaymentSchema, receipt: signedReceiptSchema }),
 });
 
 /**
- * Value of {@link PAYMENT_REQUIRED_HEADER}: base64 of x402 v2's `PaymentRequired`, with one entry in `accepts`. The
- * same JSON is a fit body for the 402 answer.
+ * Value of {@link PAYMENT_REQUIRED_HEADER}: base64 of x402 v2's `PaymentRequired`, with one entry in `accepts`. As
+ * everywhere in x402 its `amount` is in base units of the token.
  */
 export function encodePaymentRequired(terms: PaymentTerms): string {
+  const { unitScale = 1n } = terms;
   return encodeJson({
     x402Version: 2,
     error: `${PAYMENT_HEADER} header is required`,
@@ -111,11 +130,11 @@ export function encodePaymentRequired(terms: PaymentTerms): string {
       {
         scheme: PAYMENT_SCHEME,
         network: `eip155:${terms.domain.chainId}`,
-        amount: terms.amount,
+        amount: terms.amount * unitScale,
         asset: terms.token,
         payTo: terms.payee,
         maxTimeoutSeconds: 60,
-        extra: { registry: terms.domain.registry, ref: terms.ref, processors: terms.processors },
+        extra: { registry: terms.domain.registry, unitScale, ref: terms.ref, processors: terms.processors },
       },
     ],
   });
@@ -131,12 +150,17 @@ export function decodePaymentRequired(header: string): PaymentTerms {
   const entry = required.accepts.find((accept) => (accept as { scheme?: unknown } | null)?.scheme === PAYMENT_SCHEME);
   const asked = parseWire(requirementsSchema, entry);
   const { url, description } = required.resource;
+  const { registry, unitScale, ref } = asked.extra;
+  if (asked.amount % unitScale !== 0n) {
+    throw new BursarError("malformed-input", `${asked.amount} base units are not whole units`, { value: asked.amount, limit: unitScale });
+  }
   return {
-    domain: { chainId: asked.network, registry: asked.extra.registry },
+    domain: { chainId: asked.network, registry },
     token: asked.asset,
     payee: asked.payTo,
-    amount: asked.amount,
-    ref: asked.extra.ref,
+    amount: asked.amount / unitScale,
+    unitScale,
+    ref,
     url,
     ...(description === undefined ? {} : { description }),
     processors: asked.extra.processors,
@@ -167,14 +191,19 @@ export interface PaidExpectation {
   readonly now: bigint;
   /** The latest settle-by that is acceptable, in seconds from now; 24 h, the contract's maximum, unless given. */
   readonly maxSettleIn?: bigint;
+  /** The agent's mandate as the payee last read it from the chain, and the token that it takes. */
+  readonly onChain?: { readonly mandate: Mandate; readonly token: Address };
 }
 
 /**
  * A payee's offline check, without a round trip: both signatures, and that payment and receipt are for this payee,
- * amount and request. That a receipt serves once, and the exposure to one processor, are the caller's.
+ * amount and request; with `onChain`, that the mandate covers the payment. Neither signature names the token: a payee
+ * that does not pass `onChain` trusts the processor for it. That a receipt serves once, and the exposure to one
+ * processor, are the caller's.
  *
  * @throws wrong-chain, wrong-contract, payment-mismatch, receipt-mismatch, receipt-expired, receipt-too-long,
- * receipt-invalid, signature-*; the error names the field, the value and what was expected.
+ * receipt-invalid, signature-*, and with `onChain` wrong-processor, mandate-expired, above-payment-cap, above-budget,
+ * payee-not-allowed; the error names the value and what was expected.
  */
 export function verifyPaid(paid: PaidRequest, expected: PaidExpectation): void {
   const { agent, payment, signature } = paid.payment;
@@ -199,6 +228,26 @@ export function verifyPaid(paid: PaidRequest, expected: PaidExpectation): void {
   }
   verifySignature(hashPayment(expected.domain, payment), signature, agent);
   verifyReceipt(paid.receipt, expected.domain, expected.processor);
+  if (expected.onChain !== undefined) assertCovered(paid.payment, expected.onChain, expected);
+}
+
+function assertCovered({ agent, payment }: SignedPayment, { mandate, token }: NonNullable<PaidExpectation["onChain"]>, expected: PaidExpectation): void {
+  same("payment-mismatch", "agent", agent, mandate.agent);
+  same("payment-mismatch", "token", mandate.token, token);
+  same("wrong-processor", "processor", mandate.processor, expected.processor);
+  const { payee, amount } = payment.line;
+  if (mandate.validUntil < expected.now) {
+    throw new BursarError("mandate-expired", "The mandate has expired", { value: expected.now, limit: mandate.validUntil });
+  }
+  if (amount > mandate.paymentCap) {
+    throw new BursarError("above-payment-cap", `${amount} units are above the cap of ${mandate.paymentCap}`, { value: amount, limit: mandate.paymentCap });
+  }
+  if (payment.spent > mandate.budget) {
+    throw new BursarError("above-budget", `A total of ${payment.spent} units is above the budget`, { value: payment.spent, limit: mandate.budget });
+  }
+  if (!allowsPayee(mandate.payees, payee)) {
+    throw new BursarError("payee-not-allowed", `The mandate does not allow ${payee}`, { value: payee, limit: mandate.payees.join(" ") });
+  }
 }
 
 function verifyReceipt({ receipt, signature }: SignedReceipt, domain: Domain, processor: Address): void {
@@ -211,7 +260,7 @@ function verifyReceipt({ receipt, signature }: SignedReceipt, domain: Domain, pr
 }
 
 function same(
-  code: "wrong-chain" | "wrong-contract" | "payment-mismatch" | "receipt-mismatch",
+  code: "wrong-chain" | "wrong-contract" | "wrong-processor" | "payment-mismatch" | "receipt-mismatch",
   field: string,
   value: string | bigint,
   limit: string | bigint,
@@ -231,7 +280,7 @@ function decodeJson(header: string): unknown {
   try {
     const bytes = decodeBase64(header);
     if (encodeBase64(bytes) !== header) throw new Error("not canonical base64");
-    return JSON.parse(toUtf8String(getBytes(hexlify(bytes))));
+    return JSON.parse(toUtf8String(bytes));
   } catch {
     throw new BursarError("malformed-input", "The header is not base64 of JSON", { value: header.slice(0, 80) });
   }
