@@ -34,7 +34,6 @@ import {
   PAGE_LINES,
   pageHash,
   pageSalt,
-  parseAddress,
   payeesHash,
   policyRoot,
   poseidon,
