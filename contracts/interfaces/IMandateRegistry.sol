@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {Credit, Row} from "./Batch.sol";
+import {IEscrow} from "./IEscrow.sol";
+import {Mandate} from "./Messages.sol";
+
+/// @title What owners have permitted
+/// @notice Opens, revokes and closes mandates, and is the only place where a mandate's ledger position moves. Its own
+/// checks hold whatever a proof says: no debit without the agent's signature over exactly that position, none above the
+/// budget, none by another caller than the mandate's processor through the settlement contract, none after `closesAt`.
+///
+/// A mandate is Open until it is Revoked by its owner or Expired by time; after the settlement windows anyone may close
+/// it, and what is left goes back to the owner's free balance. Amounts are in units, times in Unix seconds.
+interface IMandateRegistry {
+    /// @notice A mandate's life. Expired follows from the time alone, no call is needed.
+    enum State {
+        None,
+        Open,
+        Revoked,
+        Expired,
+        Closed
+    }
+
+    /// @notice The time spans of the protocol, in seconds, fixed at deployment within hard ranges.
+    struct Windows {
+        /// From a payment to the settlement its receipt promises: 10 min … 24 h.
+        uint40 settleBy;
+        /// From that promise to a penalty: 30 min … 6 h.
+        uint40 grace;
+        /// For the processor to answer a revocation: 15 min … 6 h.
+        uint40 acknowledge;
+        /// For the processor to answer a claim or a challenge: 6 … 24 h.
+        uint40 cure;
+        /// For payees to file claims: 48 h … 14 d, at least twice `cure`.
+        uint40 claim;
+    }
+
+    /// @notice Where a mandate's ledger stands on chain: the next batch starts from here.
+    struct Position {
+        /// Hash of the last full page, or the genesis.
+        uint256 base;
+        /// Payments settled so far.
+        uint64 seq;
+        /// Their total.
+        uint64 spent;
+        uint256 policyRoot;
+    }
+
+    /// @notice All that the registry keeps of a mandate.
+    struct MandateRecord {
+        State state;
+        address owner;
+        address token;
+        address processor;
+        uint64 budget;
+        uint40 paymentCap;
+        uint40 validUntil;
+        /// When the owner revoked it, or 0.
+        uint40 revokedAt;
+        /// The last payment that the revocation meant to allow.
+        uint64 revokedAfterSeq;
+        /// From this second on it can be closed and no longer settled.
+        uint40 closesAt;
+        uint64 seq;
+        uint64 spent;
+        /// Spent by single payments outside the ledger; counts against the budget.
+        uint64 directSpent;
+        uint256 base;
+        bytes32 policyRoot;
+        /// keccak256 of the payees, 32 bytes each.
+        bytes32 payeesHash;
+        bytes32 termsHash;
+    }
+
+    event MandateOpened(
+        address indexed agent,
+        address indexed owner,
+        address indexed processor,
+        address token,
+        uint64 budget,
+        uint40 paymentCap,
+        uint40 validUntil,
+        address[] payees,
+        bytes32 policyRoot,
+        bytes32 termsHash
+    );
+    event MandateRevoked(address indexed agent, uint64 afterSeq, uint40 closesAt);
+    /// @notice `returned` units went back to the owner's free balance.
+    event MandateClosed(address indexed agent, address indexed owner, uint64 returned);
+
+    /// @notice A window outside its range; `index` is its place in {Windows}, from 0.
+    error WindowOutOfRange(uint256 index, uint256 value, uint256 minimum, uint256 maximum);
+    error ClaimWindowTooShort(uint256 claim, uint256 minimum);
+
+    error AgentUsed(address agent);
+    error ZeroBudget();
+    error PaymentCapOutOfRange(uint40 paymentCap, uint64 budget);
+    error EndOutOfRange(uint64 validUntil, uint256 earliest, uint256 latest);
+    error ZeroProcessor();
+    error TooManyPayees(uint256 count, uint256 limit);
+    /// @notice The payee is the zero address, the token or a Bursar contract.
+    error InvalidPayee(address payee);
+    /// @notice The owner, or its ERC-1271 contract by answer, revert or silence, does not stand behind the message.
+    error InvalidOwnerSignature(address owner);
+
+    error MandateNotOpen(address agent, State state);
+    error OnlyOwner(address caller, address owner);
+    error TooEarlyToClose(address agent, uint256 time, uint256 closesAt);
+
+    error OnlySettlement(address caller, address settlement);
+    error EmptyBatch();
+    error AgentsNotIncreasing(address previous, address agent);
+    /// @notice The mandate was never opened, is closed, or its windows are over (`time` >= `closesAt`).
+    error MandateNotSettleable(address agent, State state, uint256 time, uint256 closesAt);
+    error WrongProcessor(address agent, address caller, address processor);
+    error WrongToken(address agent, uint32 tokenId, uint32 expected);
+    /// @notice A row that settles no payment.
+    error EmptyRow(address agent);
+    error BudgetExceeded(address agent, uint256 spent, uint64 budget);
+
+    /// @notice Opens a mandate and locks its budget from the owner's free balance in the escrow. Anyone may send it.
+    /// @param ownerSignature the owner's over the mandate: 65 bytes, or whatever its ERC-1271 contract takes.
+    /// @param agentSignature the agent's over the same mandate: 65 bytes, s in the lower half order, v 27 or 28. It
+    /// shows that the session key exists and wants this mandate, so nobody else can occupy its address.
+    /// @dev An agent address is used once, for ever. `validUntil` may be at most 90 days away.
+    function open(Mandate calldata mandate, bytes calldata ownerSignature, bytes calldata agentSignature) external;
+
+    /// @notice Ends a mandate early, by its owner. What was receipted before can still settle until `closesAt`, which
+    /// now counts from this call.
+    /// @param afterSeq the last payment that the owner means to allow.
+    function revoke(address agent, uint64 afterSeq) external;
+
+    /// @notice {revoke} by the owner's signed `Revocation` (EOA or ERC-1271), sent by anyone.
+    function revokeWithSignature(address agent, uint64 afterSeq, bytes calldata ownerSignature) external;
+
+    /// @notice Returns what is left of a mandate to its owner's free balance once its windows are over. Anyone may
+    /// call it.
+    function close(address agent) external;
+
+    /// @notice Moves the mandates of `rows` forward and their debits from the lock to `credits`, all or nothing. Only
+    /// the settlement contract, which must check that a proof supports the rows and the credits.
+    /// @param processor who settles: every mandate of the batch must name it.
+    /// @return starts the positions from which the rows were settled, in their order.
+    /// @return token the one token of the batch.
+    /// @return total the units moved.
+    function settle(
+        address processor,
+        Row[] calldata rows,
+        Credit[] calldata credits
+    ) external returns (Position[] memory starts, address token, uint256 total);
+
+    /// @notice The mandate of an agent; `state` None and zeros if there is none.
+    function mandateOf(address agent) external view returns (MandateRecord memory);
+
+    function stateOf(address agent) external view returns (State);
+
+    /// @notice Where the agent's ledger stands.
+    function positionOf(address agent) external view returns (Position memory);
+
+    /// @notice The units of the budget that are still locked: budget − spent − directSpent, 0 when closed.
+    function remainingOf(address agent) external view returns (uint64);
+
+    /// @notice The head of an agent's empty ledger.
+    function genesisOf(address agent) external view returns (uint256);
+
+    /// @notice The EIP-712 digest of a mandate, which its owner and its agent sign.
+    function hashMandate(Mandate calldata mandate) external view returns (bytes32);
+
+    /// @notice The EIP-712 domain separator of all signed messages.
+    function domainSeparator() external view returns (bytes32);
+
+    function escrow() external view returns (IEscrow);
+
+    /// @notice The only contract that may settle.
+    function settlement() external view returns (address);
+
+    function windows() external view returns (Windows memory);
+}
