@@ -7,7 +7,7 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { concat, id, toBeHex, TypedDataEncoder, Wallet } from "ethers";
+import { concat, id, recoverAddress, toBeHex, TypedDataEncoder, Wallet } from "ethers";
 import {
   AgentLedger,
   allowList,
@@ -455,10 +455,15 @@ function signatures() {
     ["another signer", wallet("owner").signingKey.sign(digest).serialized, "signature-signer"],
     ["v flipped", bytes(s, 55 - v), "signature-signer"],
   ];
+  const accepted = ["digest", "digest 1", "digest 2", "digest 3"].map((name) => {
+    const own = signer.signingKey.sign(word(name));
+    return { name: `v ${own.v}`, digest: word(name), signature: own.serialized, signer: signer.address };
+  });
+  const halfOrder = bytes(CURVE_ORDER / 2n, v);
   return {
     digest,
     signer: signer.address,
-    accepted: [{ name: "65 bytes, low s, v 27 or 28", signature: bytes(s, v) }],
+    accepted: [...accepted, { name: "s of exactly half the order", digest, signature: halfOrder, signer: recoverAddress(digest, halfOrder) }],
     refused: refused.map(([name, signature, code]) => ({ name, signature, code })),
   };
 }

@@ -1,4 +1,4 @@
-import { dataLength, dataSlice, isHexString, recoverAddress, toBigInt } from "ethers";
+import { dataSlice, isHexString, recoverAddress, toBigInt } from "ethers";
 import { BursarError } from "./errors.ts";
 import type { Address, Hex } from "./types.ts";
 
@@ -12,9 +12,8 @@ export const HALF_ORDER = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe9
  * @throws signature-length, signature-high-s, signature-v, signature-invalid, checked in this order.
  */
 export function recoverStrict(digest: Hex, signature: Hex): Address {
-  if (!isHexString(signature) || dataLength(signature) !== 65) {
-    const length = isHexString(signature) ? (signature.length - 2) / 2 : 0;
-    throw new BursarError("signature-length", `A signature is 65 bytes, not ${length}`, { value: length, limit: 65 });
+  if (!isHexString(signature, 65)) {
+    throw new BursarError("signature-length", `A signature is 65 bytes, not ${signature}`, { value: signature, limit: 65 });
   }
   const s = toBigInt(dataSlice(signature, 32, 64));
   if (s > HALF_ORDER) {
