@@ -1,7 +1,7 @@
 /** What the package is compared with: other implementations, and the encoding as docs/spec/encoding.md words it. */
 import { expect } from "chai";
 import { buildPoseidon } from "circomlibjs";
-import { AbiCoder, id, keccak256 } from "ethers";
+import { AbiCoder, getAddress, id, keccak256 } from "ethers";
 import { BursarError, type Address, type ErrorCode, type Hex } from "@bursar/protocol";
 
 const circomlib = await buildPoseidon();
@@ -37,5 +37,5 @@ export function word(name: string): Hex {
 
 /** An address that a test can name. */
 export function addressOf(name: string): Address {
-  return `0x${id(name).slice(-40)}`;
+  return getAddress(`0x${id(name).slice(-40)}`) as Address;
 }
