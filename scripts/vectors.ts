@@ -3,8 +3,10 @@
  *
  *   node --import tsx scripts/vectors.ts            write the files
  *   node --import tsx scripts/vectors.ts --check    exit 1 if a file differs from what would be written
+ *   … --folder <path>                               another folder than test/vectors
  */
 import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { concat, id, recoverAddress, toBeHex, TypedDataEncoder, Wallet } from "ethers";
@@ -61,7 +63,6 @@ import {
   type Terms,
 } from "@bursar/protocol";
 
-const FOLDER = new URL("../test/vectors/", import.meta.url);
 const CURVE_ORDER = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
 const NOON = 1_800_000_000n;
 
@@ -520,14 +521,16 @@ const files: Record<string, unknown> = {
   signatures: signatures(),
   wire: wire(),
 };
-const { values } = parseArgs({ options: { check: { type: "boolean", default: false } } });
-await mkdir(FOLDER, { recursive: true });
+const { values } = parseArgs({
+  options: { check: { type: "boolean", default: false }, folder: { type: "string", default: fileURLToPath(new URL("../test/vectors", import.meta.url)) } },
+});
+await mkdir(values.folder, { recursive: true });
 for (const [name, content] of Object.entries(files)) {
-  const file = new URL(`${name}.json`, FOLDER);
+  const file = join(values.folder, `${name}.json`);
   const text = `${JSON.stringify(toWire(content), null, 2)}\n`;
   if (!values.check) await writeFile(file, text);
   else if ((await readFile(file, "utf8").catch(() => null)) !== text) {
-    console.error(`${fileURLToPath(file)} is not what scripts/vectors.ts writes`);
+    console.error(`${file} is not what scripts/vectors.ts writes`);
     process.exitCode = 1;
   }
 }
