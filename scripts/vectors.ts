@@ -78,7 +78,10 @@ const HIGH_BYTES: Address = "0xFFfFfFffFFfffFFfFFfFFFFFffFFFffffFfFFFfF";
 const LOW: Address = "0x0000000000000000000000000000000000000001";
 const payees = (count: number) => Array.from({ length: count }, (_, index) => account(`payee ${index}`));
 const line = (payee: Address, amount: bigint, ref = word(`ref ${payee} ${amount}`)): Line => ({ payee, amount, ref });
-const lines = (count: number, from = 0) => Array.from({ length: count }, (_, index) => line(account(`payee ${(from + index) % 3}`), BigInt(1000 + 7 * (from + index))));
+const lines = (count: number, from = 0) =>
+  Array.from({ length: count }, (_, index) =>
+    line(account(`payee ${(from + index) % 3}`), BigInt(1000 + 7 * (from + index))),
+  );
 
 async function typedData() {
   const mandate = (allowed: readonly Address[], changes: Partial<Mandate> = {}): Mandate => {
@@ -101,7 +104,11 @@ async function typedData() {
     "anyone may be paid": mandate([]),
     "one payee": mandate(payees(1)),
     "eight payees": mandate(payees(8)),
-    "largest budget and cap": mandate([HIGH_BYTES], { budget: MAX_TOTAL, paymentCap: MAX_AMOUNT, validUntil: MAX_TOTAL }),
+    "largest budget and cap": mandate([HIGH_BYTES], {
+      budget: MAX_TOTAL,
+      paymentCap: MAX_AMOUNT,
+      validUntil: MAX_TOTAL,
+    }),
     "smallest budget and cap": mandate([LOW], { budget: 1n, paymentCap: 1n }),
   };
   const ledger = new AgentLedger({ domain, agent: account("agent"), secret: word("secret") });
@@ -174,7 +181,8 @@ async function typedData() {
 }
 
 function encodeType(name: keyof typeof TYPES): string {
-  const one = (type: keyof typeof TYPES) => `${type}(${TYPES[type].map((field) => `${field.type} ${field.name}`).join(",")})`;
+  const one = (type: keyof typeof TYPES) =>
+    `${type}(${TYPES[type].map((field) => `${field.type} ${field.name}`).join(",")})`;
   return name === "Payment" ? one("Payment") + one("Line") : one(name);
 }
 
@@ -188,7 +196,10 @@ function ledgers() {
   };
   return {
     domain,
-    genesis: ["agent", "agent 0", "agent 1"].map((name) => ({ agent: account(name), genesis: headHex(genesis(domain, account(name))) })),
+    genesis: ["agent", "agent 0", "agent 1"].map((name) => ({
+      agent: account(name),
+      genesis: headHex(genesis(domain, account(name))),
+    })),
     ledgers: Object.entries(cases).map(([name, all], index) => {
       const agent = account(`agent ${index}`);
       const secret = word(`secret ${index}`);
@@ -233,7 +244,12 @@ function policies() {
     })),
     refused: [
       { name: "nine payees", payees: payees(9), paymentCap: 20_000n, code: "malformed-input" },
-      { name: "the zero address", payees: [toBeHex(0, 20), ...payees(1)], paymentCap: 20_000n, code: "malformed-input" },
+      {
+        name: "the zero address",
+        payees: [toBeHex(0, 20), ...payees(1)],
+        paymentCap: 20_000n,
+        code: "malformed-input",
+      },
       { name: "a cap of zero", payees: payees(1), paymentCap: 0n, code: "amount-zero" },
       { name: "a cap of 2^40", payees: payees(1), paymentCap: MAX_AMOUNT + 1n, code: "amount-too-large" },
     ],
@@ -244,7 +260,10 @@ function terms() {
   const plain: Terms = { version: 1, purpose: "Weather for the harvest plan", categories: [], hosts: [] };
   const cases: [string, Terms][] = [
     ["anything for a purpose", plain],
-    ["categories and hosts", { ...plain, categories: ["weather", "data.market"], hosts: ["api.example.com", "*.weather.example"] }],
+    [
+      "categories and hosts",
+      { ...plain, categories: ["weather", "data.market"], hosts: ["api.example.com", "*.weather.example"] },
+    ],
     ["limits", { ...plain, limits: { unitsPerDay: "1000000", paymentsPerMinute: "60" } }],
     ["text that JSON escapes", { ...plain, purpose: 'Ernte "2027" \\ €\u0007\n🌾 \u2028' }],
   ];
@@ -299,7 +318,12 @@ function terms() {
     ["*.com", "example.com", false],
   ];
   return {
-    terms: cases.map(([name, value]) => ({ name, terms: value, canonical: canonicalTerms(value), hash: termsHash(value) })),
+    terms: cases.map(([name, value]) => ({
+      name,
+      terms: value,
+      canonical: canonicalTerms(value),
+      hash: termsHash(value),
+    })),
     refused: refused.map(([name, value]) => ({ name, terms: value, code: "malformed-input" })),
     hosts: hosts.map(([glob, host, matches]) => ({ glob, host, matches })),
   };
@@ -316,7 +340,13 @@ interface RowInput {
   readonly lines: readonly Line[];
 }
 
-function rowInput(name: string, settled: number, count: number, allowed: readonly Address[], all = lines(settled + count, name.length)): RowInput {
+function rowInput(
+  name: string,
+  settled: number,
+  count: number,
+  allowed: readonly Address[],
+  all = lines(settled + count, name.length),
+): RowInput {
   const agent = account(name);
   const secret = word(`secret of ${name}`);
   const ledger = new AgentLedger({ domain, agent, secret });
@@ -354,7 +384,13 @@ function segmentsOf(input: RowInput, pagesPerSegment: number) {
     debit += settled.reduce((sum, { amount }) => sum + amount, 0n);
     count += BigInt(settled.length);
     segments.push({
-      values: { base: input.base, head, newBase, policyRoot: policyRoot(input.payees, input.paymentCap), packed: packRow({ debit, count, offset }) },
+      values: {
+        base: input.base,
+        head,
+        newBase,
+        policyRoot: policyRoot(input.payees, input.paymentCap),
+        packed: packRow({ debit, count, offset }),
+      },
       amounts: Array.from({ length: slots }, (_, slot) => own[slot]?.amount ?? 0n),
     });
   }
@@ -373,7 +409,9 @@ function batches() {
   const cases: Record<string, RowInput[]> = {
     "two rows, one continuing a page": [rowInput("agent A", 5, 4, payees(3)), rowInput("agent B", 0, 14, [])],
     "one row over two segments": [rowInput("agent C", 3, 20, payees(8))],
-    "one row and an idle segment": [rowInput("agent D", 7, 1, [HIGH_BYTES], [...lines(7), line(HIGH_BYTES, MAX_AMOUNT)])],
+    "one row and an idle segment": [
+      rowInput("agent D", 7, 1, [HIGH_BYTES], [...lines(7), line(HIGH_BYTES, MAX_AMOUNT)]),
+    ],
   };
   const statement = { chainId: domain.chainId, settlement: account("settlement"), circuitId: word("circuit") };
   return {
@@ -427,7 +465,9 @@ function creditsOf(inputs: readonly RowInput[]): Credit[] {
       totals.set(payee, (totals.get(payee) ?? 0n) + amount);
     }
   }
-  return [...totals].map(([payee, amount]) => ({ payee, amount })).toSorted((one, other) => (BigInt(one.payee) < BigInt(other.payee) ? -1 : 1));
+  return [...totals]
+    .map(([payee, amount]) => ({ payee, amount }))
+    .toSorted((one, other) => (BigInt(one.payee) < BigInt(other.payee) ? -1 : 1));
 }
 
 function signatures() {
@@ -464,7 +504,10 @@ function signatures() {
   return {
     digest,
     signer: signer.address,
-    accepted: [...accepted, { name: "s of exactly half the order", digest, signature: halfOrder, signer: recoverAddress(digest, halfOrder) }],
+    accepted: [
+      ...accepted,
+      { name: "s of exactly half the order", digest, signature: halfOrder, signer: recoverAddress(digest, halfOrder) },
+    ],
     refused: refused.map(([name, signature, code]) => ({ name, signature, code })),
   };
 }
@@ -472,11 +515,16 @@ function signatures() {
 function wire() {
   const mixed = account("payee 0");
   const digits = mixed.slice(2);
-  const wrongCase = digits.replace(/[a-f]/i, (letter) => (letter === letter.toLowerCase() ? letter.toUpperCase() : letter.toLowerCase()));
+  const wrongCase = digits.replace(/[a-f]/i, (letter) =>
+    letter === letter.toLowerCase() ? letter.toUpperCase() : letter.toLowerCase(),
+  );
   const request = { method: "GET", url: "https://api.example.com/forecast?day=1" };
   const requests: [string, Parameters<typeof requestRef>[0]][] = [
     ["a plain request", request],
-    ["the same in other words", { method: "get", url: "HTTPS://API.example.com:443/x/../forecast?day=1#today", body: "", quote: "" }],
+    [
+      "the same in other words",
+      { method: "get", url: "HTTPS://API.example.com:443/x/../forecast?day=1#today", body: "", quote: "" },
+    ],
     ["another method", { ...request, method: "POST" }],
     ["another query", { ...request, url: "https://api.example.com/forecast?day=2" }],
     ["a body", { ...request, method: "POST", body: '{"städte":["Köln"]}' }],
@@ -484,9 +532,34 @@ function wire() {
   ];
   return {
     numbers: {
-      accepted: ["0", "1", "777", "9007199254740991", "9007199254740992", "9223372036854775807", "9223372036854775808", String(MAX_TOTAL)],
+      accepted: [
+        "0",
+        "1",
+        "777",
+        "9007199254740991",
+        "9007199254740992",
+        "9223372036854775807",
+        "9223372036854775808",
+        String(MAX_TOTAL),
+      ],
       refused: [
-        ...["0x309", "0x0309", "0777", " 777", "777 ", "7.77e2", "777.0", "777n", "7_77", "+777", "-1", "-0", "", " ", "00"],
+        ...[
+          "0x309",
+          "0x0309",
+          "0777",
+          " 777",
+          "777 ",
+          "7.77e2",
+          "777.0",
+          "777n",
+          "7_77",
+          "+777",
+          "-1",
+          "-0",
+          "",
+          " ",
+          "00",
+        ],
         ...["７７７", "٧٧٧", "777\n", "1e3", "NaN", "Infinity", "18446744073709551616", "1".repeat(79)],
         ...[777, 0, null, true, ["777"], {}],
       ],
@@ -495,13 +568,39 @@ function wire() {
       eip55: mixed,
       accepted: [mixed, `0x${digits.toLowerCase()}`, `0x${digits.toUpperCase()}`, `0X${digits.toUpperCase()}`],
       refused: [
-        ...[`0x${wrongCase}`, `0X${digits.toLowerCase()}`, digits, `0x${digits}00`, `0x${digits.slice(2)}`, ` 0x${digits}`],
+        ...[
+          `0x${wrongCase}`,
+          `0X${digits.toLowerCase()}`,
+          digits,
+          `0x${digits}00`,
+          `0x${digits.slice(2)}`,
+          ` 0x${digits}`,
+        ],
         ...[`0x${"0".repeat(40)}`, `0x${digits.slice(0, 39)}g`, "", "vitalik.eth", 0, null],
       ],
     },
     amounts: {
-      accepted: [1n, 2500n, 1_000_000n, 1_234_567n, MAX_AMOUNT, MAX_TOTAL].map((units) => ({ units, text: formatAmount(units) })),
-      refused: ["", ".", ".5", "1.", "01", "-1", "+1", "1e3", "0x1", "1,5", " 1", "1 ", "0.0000001", "１", "18446744073709.551616"],
+      accepted: [1n, 2500n, 1_000_000n, 1_234_567n, MAX_AMOUNT, MAX_TOTAL].map((units) => ({
+        units,
+        text: formatAmount(units),
+      })),
+      refused: [
+        "",
+        ".",
+        ".5",
+        "1.",
+        "01",
+        "-1",
+        "+1",
+        "1e3",
+        "0x1",
+        "1,5",
+        " 1",
+        "1 ",
+        "0.0000001",
+        "１",
+        "18446744073709.551616",
+      ],
     },
     unitScales: [0, 2, 5, 6, 7, 8, 18, 24].map((decimals) => ({ decimals, scale: unitScale(decimals) })),
     requests: requests.map(([name, target]) => ({ name, request: target, ref: requestRef(target) })),
@@ -522,7 +621,10 @@ const files: Record<string, unknown> = {
   wire: wire(),
 };
 const { values } = parseArgs({
-  options: { check: { type: "boolean", default: false }, folder: { type: "string", default: fileURLToPath(new URL("../test/vectors", import.meta.url)) } },
+  options: {
+    check: { type: "boolean", default: false },
+    folder: { type: "string", default: fileURLToPath(new URL("../test/vectors", import.meta.url)) },
+  },
 });
 await mkdir(values.folder, { recursive: true });
 for (const [name, content] of Object.entries(files)) {

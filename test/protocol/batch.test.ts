@@ -23,7 +23,11 @@ import vectors from "../vectors/batch.json" with { type: "json" };
 import { addressOf, circomPoseidon, keccakOf, R, refusal, word } from "./reference.ts";
 
 type Vector = (typeof vectors.batches)[number];
-const statement = { chainId: BigInt(vectors.chainId), settlement: vectors.settlement as Address, circuitId: vectors.circuitId as Hex };
+const statement = {
+  chainId: BigInt(vectors.chainId),
+  settlement: vectors.settlement as Address,
+  circuitId: vectors.circuitId as Hex,
+};
 const SLOTS = 7 * vectors.circuit.pages;
 
 const mod = (value: bigint) => ((value % R) + R) % R;
@@ -73,7 +77,9 @@ for (const vector of vectors.batches) {
     it("has rows that follow from their lines", () => {
       vector.inputs.forEach((input, index) => {
         const row = rows[index]!;
-        const fields = input.lines.map(({ payee, amount }) => lineToField({ payee: payee as Address, amount: BigInt(amount) }));
+        const fields = input.lines.map(({ payee, amount }) =>
+          lineToField({ payee: payee as Address, amount: BigInt(amount) }),
+        );
         let [prev, base] = [row.base, row.base];
         input.salts.forEach((salt, page) => {
           const lines = fields.slice(7 * page, 7 * page + 7);
@@ -94,7 +100,13 @@ for (const vector of vectors.batches) {
     it("commits to every segment's row values and then to all amounts, six to an element", () => {
       const { segments, stream } = vector;
       expect(segments).to.have.length(vectors.circuit.segments);
-      const values = segments.flatMap(({ base, head, newBase, policyRoot: root, packed }) => [base, head, newBase, root, packed]);
+      const values = segments.flatMap(({ base, head, newBase, policyRoot: root, packed }) => [
+        base,
+        head,
+        newBase,
+        root,
+        packed,
+      ]);
       expect(stream.slice(0, values.length)).to.deep.equal(values);
       const amounts = segments.flatMap((segment) => segment.amounts).map(BigInt);
       expect(amounts).to.have.length(vectors.circuit.segments * SLOTS);
@@ -110,18 +122,35 @@ for (const vector of vectors.batches) {
     it("has the commitment that circomlib's Poseidon gives", () => {
       const stream = vector.stream.map(BigInt);
       let expected = circomPoseidon(stream.slice(0, 16));
-      for (let next = 16; next < stream.length; next += 15) expected = circomPoseidon([expected, ...stream.slice(next, next + 15)]);
+      for (let next = 16; next < stream.length; next += 15)
+        expected = circomPoseidon([expected, ...stream.slice(next, next + 15)]);
       expect(expected.toString()).to.equal(vector.commitment);
       expect(commit(stream).toString()).to.equal(vector.commitment);
     });
 
     it("has the transcript and the challenge of the specification", () => {
-      const rowWords = vector.rows.flatMap((row) => [row.agent, row.seq, row.base, row.head, row.newBase, row.policyRoot, row.packed]);
+      const rowWords = vector.rows.flatMap((row) => [
+        row.agent,
+        row.seq,
+        row.base,
+        row.head,
+        row.newBase,
+        row.policyRoot,
+        row.packed,
+      ]);
       const creditWords = vector.credits.flatMap(({ payee, amount }) => [payee, amount]);
       const hash = (words: string[]) => keccak256(concat(words.map((value) => toBeHex(BigInt(value), 32))));
       const expected = keccakOf(
         ["bytes32", "uint256", "address", "bytes32", "uint256", "bytes32", "bytes32"],
-        [word("bursar.batch"), vectors.chainId, vectors.settlement, vectors.circuitId, vector.commitment, hash(rowWords), hash(creditWords)],
+        [
+          word("bursar.batch"),
+          vectors.chainId,
+          vectors.settlement,
+          vectors.circuitId,
+          vector.commitment,
+          hash(rowWords),
+          hash(creditWords),
+        ],
       );
       expect(expected).to.equal(vector.transcript);
       const commitment = BigInt(vector.commitment);
@@ -185,7 +214,17 @@ describe("a batch", () => {
   });
 
   it("binds the number of rows: a row of zeros changes E", () => {
-    const zeros: Row = { agent: addressOf("zeros"), seq: 0n, base: 0n, head: 0n, newBase: 0n, policyRoot: 0n, debit: 0n, count: 0n, offset: 0n };
+    const zeros: Row = {
+      agent: addressOf("zeros"),
+      seq: 0n,
+      base: 0n,
+      head: 0n,
+      newBase: 0n,
+      policyRoot: 0n,
+      debit: 0n,
+      count: 0n,
+      offset: 0n,
+    };
     expect(evaluateRows(z, [])).to.equal(1n);
     expect(evaluateRows(z, [zeros])).to.equal(power(z, 5n));
     expect(evaluateRows(z, [zeros, ...rows])).not.to.equal(evaluateRows(z, rows));
@@ -207,14 +246,23 @@ describe("a batch", () => {
     fc.assert(
       fc.property(counts, (row) => {
         const packed = packRow(row);
-        expect({ debit: packed % 2n ** 96n, count: (packed >> 96n) % 2n ** 32n, offset: packed >> 128n }).to.deep.equal(row);
+        expect({ debit: packed % 2n ** 96n, count: (packed >> 96n) % 2n ** 32n, offset: packed >> 128n }).to.deep.equal(
+          row,
+        );
       }),
     );
   });
 
   it("refuses to pack what is too wide", () => {
     const row = { debit: 1n, count: 1n, offset: 0n };
-    const wrong = [{ debit: 2n ** 96n }, { debit: -1n }, { count: 2n ** 32n }, { count: -1n }, { offset: 7n }, { offset: -1n }];
+    const wrong = [
+      { debit: 2n ** 96n },
+      { debit: -1n },
+      { count: 2n ** 32n },
+      { count: -1n },
+      { offset: 7n },
+      { offset: -1n },
+    ];
     for (const change of wrong) expect(() => packRow({ ...row, ...change })).to.throw(RangeError);
     for (const amount of [-1n, 2n ** 40n]) expect(() => packAmounts([amount])).to.throw(RangeError);
   });
@@ -223,7 +271,8 @@ describe("a batch", () => {
     for (const length of [1, 15, 16, 17, 31, 32, 46, 47]) {
       const stream = Array.from({ length }, (_, index) => BigInt(index) ** 9n);
       let expected = circomPoseidon(stream.slice(0, 16));
-      for (let next = 16; next < length; next += 15) expected = circomPoseidon([expected, ...stream.slice(next, next + 15)]);
+      for (let next = 16; next < length; next += 15)
+        expected = circomPoseidon([expected, ...stream.slice(next, next + 15)]);
       expect(commit(stream), String(length)).to.equal(expected);
     }
     expect(() => commit([])).to.throw(RangeError);

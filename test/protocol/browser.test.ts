@@ -21,7 +21,17 @@ async function bundle(source: string): Promise<string> {
 
 /** Runs a bundle with what a browser has and Node's `process`, `Buffer` and `require` absent. */
 function runAsInBrowser(code: string): Record<string, unknown> {
-  const names = ["TextEncoder", "TextDecoder", "URL", "crypto", "atob", "btoa", "setTimeout", "clearTimeout", "fetch"] as const;
+  const names = [
+    "TextEncoder",
+    "TextDecoder",
+    "URL",
+    "crypto",
+    "atob",
+    "btoa",
+    "setTimeout",
+    "clearTimeout",
+    "fetch",
+  ] as const;
   const context: Record<string, unknown> = Object.fromEntries(names.map((name) => [name, globalThis[name]]));
   context["self"] = context;
   createContext(context);
@@ -59,7 +69,9 @@ describe("the protocol package in a browser", () => {
   });
 
   it("would be refused with an import from Node", async () => {
-    const failure = await bundle(`import { readFileSync } from "node:fs"; export const read = readFileSync;`).catch((error: unknown) => error);
+    const failure = await bundle(`import { readFileSync } from "node:fs"; export const read = readFileSync;`).catch(
+      (error: unknown) => error,
+    );
     expect(String(failure)).to.include("node:fs");
   });
 });

@@ -24,7 +24,9 @@ describe("errors", () => {
   });
 
   it("carry advice when there is some", () => {
-    expect(problem(new BursarError("above-budget", "m", {}, "Ask the owner."))).to.include({ advice: "Ask the owner." });
+    expect(problem(new BursarError("above-budget", "m", {}, "Ask the owner."))).to.include({
+      advice: "Ask the owner.",
+    });
     expect(problem(new BursarError("above-budget", "m"))).not.to.have.property("advice");
   });
 

@@ -17,7 +17,12 @@ describe("the field", () => {
   });
 
   it("inverts every value but zero", () => {
-    fc.assert(fc.property(element.filter((value) => value !== 0n), (value) => (inverse(value) * value) % R === 1n));
+    fc.assert(
+      fc.property(
+        element.filter((value) => value !== 0n),
+        (value) => (inverse(value) * value) % R === 1n,
+      ),
+    );
     expect(() => inverse(0n)).to.throw(RangeError);
     expect(() => inverse(R)).to.throw(RangeError);
   });
@@ -27,7 +32,10 @@ describe("poseidon", () => {
   for (let count = 1; count <= 16; count++) {
     it(`is circomlib's for ${count} inputs`, () => {
       const inputs = fc.array(element, { minLength: count, maxLength: count });
-      fc.assert(fc.property(inputs, (values) => poseidon(values) === circomPoseidon(values)), { numRuns: 10 });
+      fc.assert(
+        fc.property(inputs, (values) => poseidon(values) === circomPoseidon(values)),
+        { numRuns: 10 },
+      );
     });
   }
 

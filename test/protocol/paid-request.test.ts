@@ -35,14 +35,35 @@ const token = addressOf("token");
 const ref = requestRef({ method: "GET", url: "https://api.example.com/forecast" });
 const now = 1_800_000_000n;
 
-async function paidRequest(options: { domain?: Domain; receiptSigner?: Wallet; paymentSigner?: Wallet; receipt?: Partial<Receipt> } = {}): Promise<PaidRequest> {
+async function paidRequest(
+  options: { domain?: Domain; receiptSigner?: Wallet; paymentSigner?: Wallet; receipt?: Partial<Receipt> } = {},
+): Promise<PaidRequest> {
   const signed = options.domain ?? domain;
   const address = agent.address as Address;
-  const { payment, salt } = new AgentLedger({ domain, agent: address, secret: word("secret") }).draft({ payee, amount: 2500n, ref });
-  const receipt: Receipt = { agent: address, seq: 1n, payee, amount: 2500n, ref, head: payment.head, settleBy: now + 3600n, logIndex: 0n, ...options.receipt };
+  const { payment, salt } = new AgentLedger({ domain, agent: address, secret: word("secret") }).draft({
+    payee,
+    amount: 2500n,
+    ref,
+  });
+  const receipt: Receipt = {
+    agent: address,
+    seq: 1n,
+    payee,
+    amount: 2500n,
+    ref,
+    head: payment.head,
+    settleBy: now + 3600n,
+    logIndex: 0n,
+    ...options.receipt,
+  };
   return {
     domain: signed,
-    payment: { agent: address, payment, signature: await signPayment(options.paymentSigner ?? agent, signed, payment), salt },
+    payment: {
+      agent: address,
+      payment,
+      signature: await signPayment(options.paymentSigner ?? agent, signed, payment),
+      salt,
+    },
     receipt: { receipt, signature: await signReceipt(options.receiptSigner ?? processor, signed, receipt) },
   };
 }
@@ -64,7 +85,7 @@ const expected: PaidExpectation = { domain, payee, amount: 2500n, ref, processor
 describe("requestRef", () => {
   for (const { name, request, ref: expectedRef } of vectors.requests) {
     it(`binds method, URL, body and quote: ${name}`, () => {
-      const { method, url, body = "", quote = "" } = request as { method: string; url: string; body?: string; quote?: string };
+      const { method, url, body = "", quote = "" } = request;
       expect(requestRef({ method, url, body, quote })).to.equal(expectedRef);
       expect(requestRef({ method, url, body: toUtf8Bytes(body), quote })).to.equal(expectedRef);
       const href = new URL(url).href.replace(/#.*/, "");
@@ -78,7 +99,14 @@ describe("requestRef", () => {
   });
 
   it("refuses what is not an absolute http URL, or holds credentials", () => {
-    for (const url of ["", "/forecast", "ftp://example.com/", "data:,x", "https://user@example.com/", "https://:pw@example.com/"]) {
+    for (const url of [
+      "",
+      "/forecast",
+      "ftp://example.com/",
+      "data:,x",
+      "https://user@example.com/",
+      "https://:pw@example.com/",
+    ]) {
       refusal("malformed-input", () => requestRef({ method: "GET", url }));
     }
   });
@@ -109,13 +137,48 @@ describe("a payee's offline check", () => {
     ["a receipt due later than the payee accepts", "receipt-too-long", {}, { maxSettleIn: 3599n }],
     ["a receipt by another key", "receipt-invalid", { receiptSigner: stranger }, {}],
     ["a payment by another key", "signature-signer", { paymentSigner: stranger }, {}],
-    ["a mandate of another agent", "payment-mismatch", {}, { onChain: { mandate: { ...mandate, agent: addressOf("other") }, token } }],
-    ["a mandate in another token (K6)", "payment-mismatch", {}, { onChain: { mandate: { ...mandate, token: addressOf("other") }, token } }],
-    ["a mandate with another processor", "wrong-processor", {}, { onChain: { mandate: { ...mandate, processor: addressOf("other") }, token } }],
-    ["a mandate that has ended", "mandate-expired", {}, { onChain: { mandate: { ...mandate, validUntil: now - 1n }, token } }],
-    ["a mandate with a lower cap", "above-payment-cap", {}, { onChain: { mandate: { ...mandate, paymentCap: 2499n }, token } }],
-    ["a mandate with a lower budget", "above-budget", {}, { onChain: { mandate: { ...mandate, budget: 2499n }, token } }],
-    ["a mandate for other payees", "payee-not-allowed", {}, { onChain: { mandate: { ...mandate, payees: [addressOf("other")] }, token } }],
+    [
+      "a mandate of another agent",
+      "payment-mismatch",
+      {},
+      { onChain: { mandate: { ...mandate, agent: addressOf("other") }, token } },
+    ],
+    [
+      "a mandate in another token (K6)",
+      "payment-mismatch",
+      {},
+      { onChain: { mandate: { ...mandate, token: addressOf("other") }, token } },
+    ],
+    [
+      "a mandate with another processor",
+      "wrong-processor",
+      {},
+      { onChain: { mandate: { ...mandate, processor: addressOf("other") }, token } },
+    ],
+    [
+      "a mandate that has ended",
+      "mandate-expired",
+      {},
+      { onChain: { mandate: { ...mandate, validUntil: now - 1n }, token } },
+    ],
+    [
+      "a mandate with a lower cap",
+      "above-payment-cap",
+      {},
+      { onChain: { mandate: { ...mandate, paymentCap: 2499n }, token } },
+    ],
+    [
+      "a mandate with a lower budget",
+      "above-budget",
+      {},
+      { onChain: { mandate: { ...mandate, budget: 2499n }, token } },
+    ],
+    [
+      "a mandate for other payees",
+      "payee-not-allowed",
+      {},
+      { onChain: { mandate: { ...mandate, payees: [addressOf("other")] }, token } },
+    ],
   ];
   for (const [name, code, made, changed] of refused) {
     it(`refuses ${name}`, async () => {
@@ -142,7 +205,9 @@ describe("a payee's offline check", () => {
   it("keeps why a receipt's signature is refused", async () => {
     const paid = await paidRequest();
     const short = { ...paid, receipt: { ...paid.receipt, signature: "0x" as const } };
-    expect(refusal("receipt-invalid", () => verifyPaid(short, expected)).details["reason"]).to.equal("signature-length");
+    expect(refusal("receipt-invalid", () => verifyPaid(short, expected)).details["reason"]).to.equal(
+      "signature-length",
+    );
     const payment = { ...paid, payment: { ...paid.payment, signature: paid.receipt.signature } };
     refusal("signature-signer", () => verifyPaid(payment, expected));
   });
@@ -160,7 +225,8 @@ describe("the payment headers (x402 v2)", () => {
     description: "Wetter für morgen",
     processors: [processor.address as Address],
   };
-  const json = (header: string) => JSON.parse(Buffer.from(header, "base64").toString("utf8")) as Record<string, unknown>;
+  const json = (header: string) =>
+    JSON.parse(Buffer.from(header, "base64").toString("utf8")) as Record<string, unknown>;
   const header = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64");
 
   it("have x402's names", () => {
@@ -183,13 +249,26 @@ describe("the payment headers (x402 v2)", () => {
   it("carry what other x402 clients add", async () => {
     const paid = await paidRequest();
     const plain = json(encodePaymentHeader(paid));
-    const more = { ...plain, resource: { url: terms.url }, extensions: {}, accepted: { scheme: "bursar", network: "eip155:31337" } };
+    const more = {
+      ...plain,
+      resource: { url: terms.url },
+      extensions: {},
+      accepted: { scheme: "bursar", network: "eip155:31337" },
+    };
     expect(decodePaymentHeader(header(more))).to.deep.equal(paid);
   });
 
   it("carry what a payee asks", () => {
     expect(decodePaymentRequired(encodePaymentRequired(terms))).to.deep.equal(terms);
-    const { unitScale: _, description: __, ...least } = terms;
+    const least: PaymentTerms = {
+      domain,
+      token,
+      payee,
+      amount: 2500n,
+      ref,
+      url: terms.url,
+      processors: terms.processors,
+    };
     expect(decodePaymentRequired(encodePaymentRequired(least))).to.deep.equal({ ...least, unitScale: 1n });
     expect(json(encodePaymentRequired(terms))["accepts"]).to.deep.equal([
       {
@@ -208,7 +287,9 @@ describe("the payment headers (x402 v2)", () => {
     const encoded = encodePaymentRequired({ ...terms, unitScale: 10n ** 12n });
     expect(json(encoded)).to.have.nested.property("accepts[0].amount", "2500000000000000");
     expect(decodePaymentRequired(encoded).amount).to.equal(2500n);
-    const uneven = JSON.parse(JSON.stringify(json(encoded)).replace('"2500000000000000"', '"2500000000000001"')) as unknown;
+    const uneven = JSON.parse(
+      JSON.stringify(json(encoded)).replace('"2500000000000000"', '"2500000000000001"'),
+    ) as unknown;
     refusal("malformed-input", () => decodePaymentRequired(header(uneven)));
   });
 
@@ -219,10 +300,24 @@ describe("the payment headers (x402 v2)", () => {
     refusal("malformed-input", () => decodePaymentRequired(header({ ...asked, accepts: [exact, null] })));
   });
 
+  it("are refused above 16 KiB, however well formed", () => {
+    const long = (length: number) => encodePaymentRequired({ ...terms, description: "x".repeat(length) });
+    expect(decodePaymentRequired(long(10_000)).description).to.have.length(10_000);
+    expect(refusal("malformed-input", () => decodePaymentRequired(long(12_000))).details["limit"]).to.equal("16384");
+  });
+
   it("are refused when they are not canonical base64 of JSON in the documented form", async () => {
     const good = encodePaymentHeader(await paidRequest());
     const payload = json(good);
-    const bad = ["", "%%%", `${good} `, good.slice(0, -5), header("text"), header({ ...payload, x402Version: 1 }), header({ x402Version: 2 }), "A".repeat(16_388)];
+    const bad = [
+      "",
+      "%%%",
+      `${good} `,
+      good.slice(0, -5),
+      header("text"),
+      header({ ...payload, x402Version: 1 }),
+      header({ x402Version: 2 }),
+    ];
     bad.push(Buffer.from([0xff, 0xfe]).toString("base64"));
     for (const text of bad) {
       refusal("malformed-input", () => decodePaymentHeader(text));

@@ -1,6 +1,15 @@
 import { expect } from "chai";
 import { keccak256, solidityPacked } from "ethers";
-import { allowList, allowsPayee, assertPolicyAgrees, headHex, payeesHash, policyRoot, type Address, type ErrorCode } from "@bursar/protocol";
+import {
+  allowList,
+  allowsPayee,
+  assertPolicyAgrees,
+  headHex,
+  payeesHash,
+  policyRoot,
+  type Address,
+  type ErrorCode,
+} from "@bursar/protocol";
 import vectors from "../vectors/policy.json" with { type: "json" };
 import { addressOf, circomPoseidon, refusal, word } from "./reference.ts";
 

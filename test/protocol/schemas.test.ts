@@ -25,12 +25,15 @@ import vectors from "../vectors/wire.json" with { type: "json" };
 import { refusal, word } from "./reference.ts";
 
 const uint = (max: bigint, min = 0n) => fc.oneof(fc.bigInt({ min, max }), fc.constantFrom(min, max));
-const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length }).map((data) => `0x${Buffer.from(data).toString("hex")}`);
-const address = bytes(20).filter((text) => BigInt(text) !== 0n).map(parseAddress);
+const bytes = (length: number) =>
+  fc.uint8Array({ minLength: length, maxLength: length }).map((data) => `0x${Buffer.from(data).toString("hex")}`);
+const address = bytes(20)
+  .filter((text) => BigInt(text) !== 0n)
+  .map(parseAddress);
 const field = uint(FIELD - 1n).map(headHex);
 const line = fc.record({ payee: address, amount: uint(MAX_AMOUNT, 1n), ref: bytes(32) });
 const payment = fc.record({ seq: uint(MAX_TOTAL, 1n), spent: uint(MAX_TOTAL, 1n), head: field, line });
-const messages = [
+const messages: [string, Parameters<typeof parseWire>[0], fc.Arbitrary<object>][] = [
   ["domain", domainSchema, fc.record({ chainId: uint(2n ** 256n - 1n), registry: address })],
   [
     "mandate",
@@ -50,7 +53,11 @@ const messages = [
   ],
   ["line", lineSchema, line],
   ["payment", paymentSchema, payment],
-  ["signed payment", signedPaymentSchema, fc.record({ agent: address, payment, signature: bytes(65), salt: uint(2n ** 248n - 1n) })],
+  [
+    "signed payment",
+    signedPaymentSchema,
+    fc.record({ agent: address, payment, signature: bytes(65), salt: uint(2n ** 248n - 1n) }),
+  ],
   [
     "receipt",
     receiptSchema,
@@ -66,24 +73,24 @@ const messages = [
     }),
   ],
   ["revocation", revocationSchema, fc.record({ agent: address, afterSeq: uint(MAX_TOTAL) })],
-] as const;
+];
 
 describe("messages on the wire", () => {
   for (const [name, schema, arbitrary] of messages) {
     it(`a ${name} survives the wire`, () => {
       fc.assert(
-        fc.property(arbitrary as fc.Arbitrary<object>, (message) => {
+        fc.property(arbitrary, (message) => {
           expect(parseWire(schema, JSON.parse(JSON.stringify(toWire(message))))).to.deep.equal(message);
         }),
       );
     });
 
     it(`a ${name} with an unknown or a missing field is refused`, () => {
-      const [message] = fc.sample(arbitrary as fc.Arbitrary<object>, { numRuns: 1, seed: 1 });
+      const [message] = fc.sample(arbitrary, { numRuns: 1, seed: 1 });
       const wire = toWire(message!) as Record<string, unknown>;
       refusal("malformed-input", () => parseWire(schema, { ...wire, extra: "1" }));
       for (const key of Object.keys(wire)) {
-        const { [key]: _, ...rest } = wire;
+        const rest = Object.fromEntries(Object.entries(wire).filter(([other]) => other !== key));
         expect(refusal("malformed-input", () => parseWire(schema, rest)).details).to.have.property(key);
       }
     });
@@ -92,7 +99,10 @@ describe("messages on the wire", () => {
   it("names every wrong field by its path", () => {
     const wire = structuredClone(typedData.payments[0]!.payment);
     const wrong = { ...wire, seq: "0", line: { ...wire.line, amount: "0x1" } };
-    expect(Object.keys(refusal("malformed-input", () => parseWire(paymentSchema, wrong)).details)).to.have.members(["seq", "line.amount"]);
+    expect(Object.keys(refusal("malformed-input", () => parseWire(paymentSchema, wrong)).details)).to.have.members([
+      "seq",
+      "line.amount",
+    ]);
   });
 
   it("refuses a head that is not below the field order", () => {
@@ -104,7 +114,9 @@ describe("messages on the wire", () => {
   it("refuses nine payees", () => {
     const [mandate] = typedData.mandates.filter(({ name }) => name === "eight payees").map(({ mandate }) => mandate);
     expect(parseWire(mandateSchema, mandate).payees).to.have.length(8);
-    refusal("malformed-input", () => parseWire(mandateSchema, { ...mandate, payees: [...mandate!.payees, mandate!.owner] }));
+    refusal("malformed-input", () =>
+      parseWire(mandateSchema, { ...mandate, payees: [...mandate!.payees, mandate!.owner] }),
+    );
   });
 
   it("leaves the reason for a bad signature to the signature check", () => {

@@ -23,7 +23,9 @@ describe("a strict signature", () => {
 
   for (const { name, signature, code } of vectors.refused) {
     it(`is refused with ${code}: ${name}`, () => {
-      refusal(code as ErrorCode, () => verifySignature(vectors.digest as Hex, signature as Hex, vectors.signer as Address));
+      refusal(code as ErrorCode, () =>
+        verifySignature(vectors.digest as Hex, signature as Hex, vectors.signer as Address),
+      );
     });
   }
 
@@ -51,9 +53,13 @@ describe("a strict signature", () => {
         const bytes = concat([r, sWord, toBeHex(vByte, 1)]);
         const signature = (extra === 0 ? bytes : extra > 0 ? `${bytes}00` : bytes.slice(0, -2)) as Hex;
         if (extra === 0 && !high && (vByte === 27 || vByte === 28)) {
-          expect(recoverStrict(hash, signature)).to.equal(computeAddress(SigningKey.recoverPublicKey(hash, Signature.from(bytes))));
+          expect(recoverStrict(hash, signature)).to.equal(
+            computeAddress(SigningKey.recoverPublicKey(hash, Signature.from(bytes))),
+          );
         } else {
-          refusal(extra !== 0 ? "signature-length" : high ? "signature-high-s" : "signature-v", () => recoverStrict(hash, signature));
+          refusal(extra !== 0 ? "signature-length" : high ? "signature-high-s" : "signature-v", () =>
+            recoverStrict(hash, signature),
+          );
         }
       }),
     );

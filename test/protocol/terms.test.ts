@@ -2,7 +2,15 @@ import canonicalize from "canonicalize";
 import { expect } from "chai";
 import { keccak256, toUtf8Bytes } from "ethers";
 import fc from "fast-check";
-import { canonicalTerms, hostMatches, normalHost, parseWire, termsHash, termsSchema, type Terms } from "@bursar/protocol";
+import {
+  canonicalTerms,
+  hostMatches,
+  normalHost,
+  parseWire,
+  termsHash,
+  termsSchema,
+  type Terms,
+} from "@bursar/protocol";
 import vectors from "../vectors/terms.json" with { type: "json" };
 import { refusal } from "./reference.ts";
 
@@ -28,7 +36,13 @@ describe("the terms", () => {
   });
 
   it("hash otherwise after any change", () => {
-    const terms: Terms = { version: 1, purpose: "p", categories: ["a"], hosts: ["a.example"], limits: { unitsPerDay: "1" } };
+    const terms: Terms = {
+      version: 1,
+      purpose: "p",
+      categories: ["a"],
+      hosts: ["a.example"],
+      limits: { unitsPerDay: "1" },
+    };
     const others: Terms[] = [
       { ...terms, purpose: "P" },
       { ...terms, categories: ["a", "b"] },
@@ -43,7 +57,9 @@ describe("the terms", () => {
     const arbitrary = fc.record(
       {
         version: fc.constant(1 as const),
-        purpose: fc.string({ unit: "grapheme", minLength: 1, maxLength: 40 }).filter((text) => text.isWellFormed() && text !== ""),
+        purpose: fc
+          .string({ unit: "grapheme", minLength: 1, maxLength: 40 })
+          .filter((text) => text.isWellFormed() && text !== ""),
         categories: fc.uniqueArray(fc.stringMatching(/^[a-z0-9]{1,8}(-[a-z0-9]{1,8})?$/), { maxLength: 32 }),
         hosts: fc.uniqueArray(fc.stringMatching(/^(\*\.)?[a-z]{1,8}\.[a-z]{2,6}\.test$/), { maxLength: 32 }),
         limits: fc.record({ unitsPerDay: fc.bigInt({ min: 1n, max: 2n ** 64n }).map(String) }),
@@ -78,7 +94,13 @@ describe("canonical JSON (RFC 8785)", () => {
       "\u00f6": "Latin Small Letter O With Diaeresis",
     });
     expect([...sorted!.matchAll(/:"([A-Z][a-z]+)/g)].map(([, word]) => word)).to.deep.equal([
-      "Carriage", "One", "Control", "Latin", "Euro", "Emoji", "Hebrew",
+      "Carriage",
+      "One",
+      "Control",
+      "Latin",
+      "Euro",
+      "Emoji",
+      "Hebrew",
     ]);
   });
 });
@@ -105,7 +127,21 @@ describe("a host glob", () => {
   });
 
   it("has no normal form for what is not a host", () => {
-    for (const text of ["", ".", "a b", "a/b", "user@host", "a?b", "a#b", "a\\b", "%61.test", "a..", "[::1", "1.2.3.4.5", "a:b"]) {
+    for (const text of [
+      "",
+      ".",
+      "a b",
+      "a/b",
+      "user@host",
+      "a?b",
+      "a#b",
+      "a\\b",
+      "%61.test",
+      "a..",
+      "[::1",
+      "1.2.3.4.5",
+      "a:b",
+    ]) {
       expect(normalHost(text), text).to.equal(null);
     }
   });

@@ -72,10 +72,34 @@ describe("typed data", () => {
     it(`a mandate hashes as written: ${name}`, () => {
       const m = parseWire(mandateSchema, mandate);
       expect(hashMandate(domain, m)).to.equal(digest);
-      const types = ["bytes32", "address", "address", "address", "uint64", "uint40", "uint64", "address", "bytes32", "bytes32", "bytes32"];
+      const types = [
+        "bytes32",
+        "address",
+        "address",
+        "address",
+        "uint64",
+        "uint40",
+        "uint64",
+        "address",
+        "bytes32",
+        "bytes32",
+        "bytes32",
+      ];
       const payees = keccak256(concat(m.payees.map((payee) => `0x${"0".repeat(24)}${payee.slice(2)}`)));
       expect(payees).to.equal(payeesHash);
-      const values = [id(SPEC.Mandate), m.owner, m.agent, m.token, m.budget, m.paymentCap, m.validUntil, m.processor, payees, m.policyRoot, m.termsHash];
+      const values = [
+        id(SPEC.Mandate),
+        m.owner,
+        m.agent,
+        m.token,
+        m.budget,
+        m.paymentCap,
+        m.validUntil,
+        m.processor,
+        payees,
+        m.policyRoot,
+        m.termsHash,
+      ];
       expect(digestOf(types, values)).to.equal(digest);
       expect(recoverStrict(digest as Hex, ownerSignature as Hex)).to.equal(m.owner);
       expect(recoverStrict(digest as Hex, agentSignature as Hex)).to.equal(m.agent);
@@ -86,9 +110,16 @@ describe("typed data", () => {
     it(`a payment hashes as written: ${name}`, () => {
       const p = parseWire(paymentSchema, payment);
       expect(hashLine(p.line)).to.equal(lineHash);
-      expect(keccakOf(["bytes32", "address", "uint40", "bytes32"], [id(LINE), p.line.payee, p.line.amount, p.line.ref])).to.equal(lineHash);
+      expect(
+        keccakOf(["bytes32", "address", "uint40", "bytes32"], [id(LINE), p.line.payee, p.line.amount, p.line.ref]),
+      ).to.equal(lineHash);
       expect(hashPayment(domain, p)).to.equal(digest);
-      expect(digestOf(["bytes32", "uint64", "uint64", "bytes32", "bytes32"], [id(SPEC.Payment), p.seq, p.spent, p.head, lineHash])).to.equal(digest);
+      expect(
+        digestOf(
+          ["bytes32", "uint64", "uint64", "bytes32", "bytes32"],
+          [id(SPEC.Payment), p.seq, p.spent, p.head, lineHash],
+        ),
+      ).to.equal(digest);
       expect(recoverStrict(digest as Hex, signature as Hex)).to.equal(vectors.signers.agent);
       expect(hashPayment(parseWire(domainSchema, vectors.otherChain), p)).to.equal(elsewhere.digestOnOtherChain);
       expect(hashPayment(parseWire(domainSchema, vectors.otherContract), p)).to.equal(elsewhere.digestOnOtherContract);
@@ -100,7 +131,9 @@ describe("typed data", () => {
       const r = parseWire(receiptSchema, receipt);
       const types = ["bytes32", "address", "uint64", "address", "uint40", "bytes32", "bytes32", "uint64", "uint64"];
       expect(hashReceipt(domain, r)).to.equal(digest);
-      expect(digestOf(types, [id(SPEC.Receipt), r.agent, r.seq, r.payee, r.amount, r.ref, r.head, r.settleBy, r.logIndex])).to.equal(digest);
+      expect(
+        digestOf(types, [id(SPEC.Receipt), r.agent, r.seq, r.payee, r.amount, r.ref, r.head, r.settleBy, r.logIndex]),
+      ).to.equal(digest);
       expect(recoverStrict(digest as Hex, signature as Hex)).to.equal(vectors.signers.processor);
     });
   }
@@ -115,8 +148,12 @@ describe("typed data", () => {
   }
 
   it("is ethers' typed data for any payment", () => {
-    const address = fc.bigInt({ min: 1n, max: 2n ** 160n - 1n }).map((value) => parseAddress(`0x${value.toString(16).padStart(40, "0")}`));
-    const word32 = fc.bigInt({ min: 0n, max: 2n ** 256n - 1n }).map((value): Hex => `0x${value.toString(16).padStart(64, "0")}`);
+    const address = fc
+      .bigInt({ min: 1n, max: 2n ** 160n - 1n })
+      .map((value) => parseAddress(`0x${value.toString(16).padStart(40, "0")}`));
+    const word32 = fc
+      .bigInt({ min: 0n, max: 2n ** 256n - 1n })
+      .map((value): Hex => `0x${value.toString(16).padStart(64, "0")}`);
     const uint64 = fc.bigInt({ min: 0n, max: MAX_TOTAL });
     const payments = fc.record({
       seq: uint64,

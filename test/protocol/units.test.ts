@@ -1,6 +1,14 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import { assertAmount, decimalString, formatAmount, MAX_AMOUNT, MAX_TOTAL, parseAmount, unitScale } from "@bursar/protocol";
+import {
+  assertAmount,
+  decimalString,
+  formatAmount,
+  MAX_AMOUNT,
+  MAX_TOTAL,
+  parseAmount,
+  unitScale,
+} from "@bursar/protocol";
 import vectors from "../vectors/wire.json" with { type: "json" };
 import { refusal } from "./reference.ts";
 
@@ -18,7 +26,9 @@ describe("an amount as people write it", () => {
   }
 
   it("survives writing and reading", () => {
-    fc.assert(fc.property(fc.bigInt({ min: 0n, max: MAX_TOTAL }), (units) => parseAmount(formatAmount(units)) === units));
+    fc.assert(
+      fc.property(fc.bigInt({ min: 0n, max: MAX_TOTAL }), (units) => parseAmount(formatAmount(units)) === units),
+    );
   });
 
   it("reads trailing zeros and writes none", () => {
@@ -49,17 +59,22 @@ describe("decimalString", () => {
   }
 
   it("names the value and the limit", () => {
-    expect(refusal("malformed-input", () => decimalString("11", 10n)).details).to.deep.equal({ value: "11", limit: "10" });
+    expect(refusal("malformed-input", () => decimalString("11", 10n)).details).to.deep.equal({
+      value: "11",
+      limit: "10",
+    });
     expect(decimalString("10", 10n)).to.equal(10n);
   });
 
   it("reads every number in exactly one form", () => {
     const number = fc.bigInt({ min: 0n, max: MAX_TOTAL });
-    fc.assert(fc.property(number, fc.string({ minLength: 1, maxLength: 2 }), (value, noise) => {
-      expect(decimalString(value.toString())).to.equal(value);
-      const other = noise + value.toString();
-      if (!/^[1-9][0-9]*$/.test(noise)) refusal("malformed-input", () => decimalString(other));
-    }));
+    fc.assert(
+      fc.property(number, fc.string({ minLength: 1, maxLength: 2 }), (value, noise) => {
+        expect(decimalString(value.toString())).to.equal(value);
+        const other = noise + value.toString();
+        if (!/^[1-9][0-9]*$/.test(noise)) refusal("malformed-input", () => decimalString(other));
+      }),
+    );
   });
 });
 

@@ -54,7 +54,8 @@ export function rowValues(row: Row): [bigint, bigint, bigint, bigint, bigint] {
 export function packAmounts(amounts: readonly bigint[]): bigint[] {
   const elements = Array<bigint>(Math.ceil(amounts.length / AMOUNTS_PER_ELEMENT)).fill(0n);
   amounts.forEach((amount, index) => {
-    if (amount < 0n || amount >= 1n << AMOUNT_BITS) throw new RangeError(`an amount of ${amount} does not fit in 40 bits`);
+    if (amount < 0n || amount >= 1n << AMOUNT_BITS)
+      throw new RangeError(`an amount of ${amount} does not fit in 40 bits`);
     const element = Math.floor(index / AMOUNTS_PER_ELEMENT);
     elements[element]! += amount << (AMOUNT_BITS * BigInt(index % AMOUNTS_PER_ELEMENT));
   });
@@ -89,7 +90,15 @@ export function transcript(statement: BatchStatement): Hex {
   const credits = statement.credits.flatMap(({ payee, amount }) => [BigInt(payee), amount]);
   const encoded = AbiCoder.defaultAbiCoder().encode(
     ["bytes32", "uint256", "address", "bytes32", "uint256", "bytes32", "bytes32"],
-    [BATCH_TAG, statement.chainId, statement.settlement, statement.circuitId, statement.commitment, hashWords(rows), hashWords(credits)],
+    [
+      BATCH_TAG,
+      statement.chainId,
+      statement.settlement,
+      statement.circuitId,
+      statement.commitment,
+      hashWords(rows),
+      hashWords(credits),
+    ],
   );
   return keccak256(encoded) as Hex;
 }

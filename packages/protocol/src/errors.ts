@@ -89,7 +89,8 @@ export interface Problem {
 
 /** The Problem Details of an error. What is not a {@link BursarError} becomes `internal-error` and tells nothing. */
 export function problem(error: unknown): Problem {
-  const known = error instanceof BursarError ? error : new BursarError("internal-error", ERRORS["internal-error"].title);
+  const known =
+    error instanceof BursarError ? error : new BursarError("internal-error", ERRORS["internal-error"].title);
   return {
     type: `urn:bursar:problem:${known.code}`,
     ...ERRORS[known.code],

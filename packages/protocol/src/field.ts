@@ -4,10 +4,22 @@ import * as lite from "poseidon-lite";
 export const FIELD = 21888242871839275222246405745257275088548364400416034343698204186575808495617n;
 
 const BY_ARITY = [
-  lite.poseidon1, lite.poseidon2, lite.poseidon3, lite.poseidon4,
-  lite.poseidon5, lite.poseidon6, lite.poseidon7, lite.poseidon8,
-  lite.poseidon9, lite.poseidon10, lite.poseidon11, lite.poseidon12,
-  lite.poseidon13, lite.poseidon14, lite.poseidon15, lite.poseidon16,
+  lite.poseidon1,
+  lite.poseidon2,
+  lite.poseidon3,
+  lite.poseidon4,
+  lite.poseidon5,
+  lite.poseidon6,
+  lite.poseidon7,
+  lite.poseidon8,
+  lite.poseidon9,
+  lite.poseidon10,
+  lite.poseidon11,
+  lite.poseidon12,
+  lite.poseidon13,
+  lite.poseidon14,
+  lite.poseidon15,
+  lite.poseidon16,
 ] as const;
 
 /** Whether `value` is a canonical field element, 0 … r−1. */

@@ -89,7 +89,10 @@ export function advance(position: Position, line: Line, salt: bigint): { payment
   const head = headHex(pageHash(BigInt(position.base), lines.map(lineToField), salt));
   const spent = position.spent + line.amount;
   if (spent > MAX_TOTAL) {
-    throw new BursarError("total-too-large", `A total of ${spent} units is above ${MAX_TOTAL}`, { value: spent, limit: MAX_TOTAL });
+    throw new BursarError("total-too-large", `A total of ${spent} units is above ${MAX_TOTAL}`, {
+      value: spent,
+      limit: MAX_TOTAL,
+    });
   }
   const seq = position.seq + 1n;
   const full = lines.length === PAGE_LINES;
@@ -113,7 +116,10 @@ export const ledgerStateSchema = z
     lines: z.array(lineSchema).max(PAGE_LINES - 1),
     pending: lineSchema.nullable(),
   })
-  .refine((state) => BigInt(state.lines.length) === offsetOf(state.seq), { path: ["lines"], error: "not the lines of the open page" });
+  .refine((state) => BigInt(state.lines.length) === offsetOf(state.seq), {
+    path: ["lines"],
+    error: "not the lines of the open page",
+  });
 
 /** A payment ready to be signed, with what the processor needs to check its head. */
 export interface Draft {
@@ -149,7 +155,10 @@ export class AgentLedger {
       });
     }
     if (position.seq < LINES && position.base !== start.base) {
-      throw new BursarError("malformed-input", "The state is of another ledger", { value: position.base, limit: start.base });
+      throw new BursarError("malformed-input", "The state is of another ledger", {
+        value: position.base,
+        limit: start.base,
+      });
     }
   }
 
@@ -168,7 +177,10 @@ export class AgentLedger {
       throw new BursarError(
         "sequence-taken",
         `Payment ${this.#position.seq + 1n} is handed out with another line`,
-        { value: JSON.stringify({ payee: line.payee, amount: String(line.amount), ref: line.ref }), limit: this.#position.seq + 1n },
+        {
+          value: JSON.stringify({ payee: line.payee, amount: String(line.amount), ref: line.ref }),
+          limit: this.#position.seq + 1n,
+        },
         "Send the pending payment again; commit it when it has a receipt, discard it when it was refused.",
       );
     }
@@ -185,7 +197,10 @@ export class AgentLedger {
   /** Appends the pending line: it has a receipt. @throws sequence-gap when nothing is pending. */
   commit(): void {
     if (this.#pending === null) {
-      throw new BursarError("sequence-gap", "No payment is pending", { value: this.#position.seq + 1n, limit: this.#position.seq });
+      throw new BursarError("sequence-gap", "No payment is pending", {
+        value: this.#position.seq + 1n,
+        limit: this.#position.seq,
+      });
     }
     this.#position = this.#next(this.#pending).position;
     this.#pending = null;
@@ -212,7 +227,9 @@ export class AgentLedger {
 }
 
 function sameLine(one: Line, other: Line): boolean {
-  return BigInt(one.payee) === BigInt(other.payee) && one.amount === other.amount && BigInt(one.ref) === BigInt(other.ref);
+  return (
+    BigInt(one.payee) === BigInt(other.payee) && one.amount === other.amount && BigInt(one.ref) === BigInt(other.ref)
+  );
 }
 
 /** A ledger's state as it was kept. @throws malformed-input */

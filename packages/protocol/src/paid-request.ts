@@ -49,7 +49,9 @@ export interface PaidRequestTarget {
 export function requestRef({ method, url, body = "", quote = "" }: PaidRequestTarget): Hex {
   const target = URL.canParse(url) ? new URL(url) : null;
   if (target === null || !/^https?:$/.test(target.protocol) || target.username !== "" || target.password !== "") {
-    throw new BursarError("malformed-input", "The URL is not an absolute http or https URL without credentials", { value: url });
+    throw new BursarError("malformed-input", "The URL is not an absolute http or https URL without credentials", {
+      value: url,
+    });
   }
   target.hash = "";
   const bytes = typeof body === "string" ? toUtf8Bytes(body) : body;
@@ -152,7 +154,10 @@ export function decodePaymentRequired(header: string): PaymentTerms {
   const { url, description } = required.resource;
   const { registry, unitScale, ref } = asked.extra;
   if (asked.amount % unitScale !== 0n) {
-    throw new BursarError("malformed-input", `${asked.amount} base units are not whole units`, { value: asked.amount, limit: unitScale });
+    throw new BursarError("malformed-input", `${asked.amount} base units are not whole units`, {
+      value: asked.amount,
+      limit: unitScale,
+    });
   }
   return {
     domain: { chainId: asked.network, registry },
@@ -221,32 +226,54 @@ export function verifyPaid(paid: PaidRequest, expected: PaidExpectation): void {
   same("receipt-mismatch", "head", receipt.head, payment.head);
   const latest = expected.now + (expected.maxSettleIn ?? MAX_SETTLE_BY);
   if (receipt.settleBy <= expected.now) {
-    throw new BursarError("receipt-expired", "The receipt's settle-by time is past", { value: receipt.settleBy, limit: expected.now });
+    throw new BursarError("receipt-expired", "The receipt's settle-by time is past", {
+      value: receipt.settleBy,
+      limit: expected.now,
+    });
   }
   if (receipt.settleBy > latest) {
-    throw new BursarError("receipt-too-long", "The receipt promises settlement too late", { value: receipt.settleBy, limit: latest });
+    throw new BursarError("receipt-too-long", "The receipt promises settlement too late", {
+      value: receipt.settleBy,
+      limit: latest,
+    });
   }
   verifySignature(hashPayment(expected.domain, payment), signature, agent);
   verifyReceipt(paid.receipt, expected.domain, expected.processor);
   if (expected.onChain !== undefined) assertCovered(paid.payment, expected.onChain, expected);
 }
 
-function assertCovered({ agent, payment }: SignedPayment, { mandate, token }: NonNullable<PaidExpectation["onChain"]>, expected: PaidExpectation): void {
+function assertCovered(
+  { agent, payment }: SignedPayment,
+  { mandate, token }: NonNullable<PaidExpectation["onChain"]>,
+  expected: PaidExpectation,
+): void {
   same("payment-mismatch", "agent", agent, mandate.agent);
   same("payment-mismatch", "token", mandate.token, token);
   same("wrong-processor", "processor", mandate.processor, expected.processor);
   const { payee, amount } = payment.line;
   if (mandate.validUntil < expected.now) {
-    throw new BursarError("mandate-expired", "The mandate has expired", { value: expected.now, limit: mandate.validUntil });
+    throw new BursarError("mandate-expired", "The mandate has expired", {
+      value: expected.now,
+      limit: mandate.validUntil,
+    });
   }
   if (amount > mandate.paymentCap) {
-    throw new BursarError("above-payment-cap", `${amount} units are above the cap of ${mandate.paymentCap}`, { value: amount, limit: mandate.paymentCap });
+    throw new BursarError("above-payment-cap", `${amount} units are above the cap of ${mandate.paymentCap}`, {
+      value: amount,
+      limit: mandate.paymentCap,
+    });
   }
   if (payment.spent > mandate.budget) {
-    throw new BursarError("above-budget", `A total of ${payment.spent} units is above the budget`, { value: payment.spent, limit: mandate.budget });
+    throw new BursarError("above-budget", `A total of ${payment.spent} units is above the budget`, {
+      value: payment.spent,
+      limit: mandate.budget,
+    });
   }
   if (!allowsPayee(mandate.payees, payee)) {
-    throw new BursarError("payee-not-allowed", `The mandate does not allow ${payee}`, { value: payee, limit: mandate.payees.join(" ") });
+    throw new BursarError("payee-not-allowed", `The mandate does not allow ${payee}`, {
+      value: payee,
+      limit: mandate.payees.join(" "),
+    });
   }
 }
 
@@ -275,7 +302,10 @@ function encodeJson(value: unknown): string {
 
 function decodeJson(header: string): unknown {
   if (header.length > MAX_HEADER) {
-    throw new BursarError("malformed-input", `The header has ${header.length} characters`, { value: header.length, limit: MAX_HEADER });
+    throw new BursarError("malformed-input", `The header has ${header.length} characters`, {
+      value: header.length,
+      limit: MAX_HEADER,
+    });
   }
   try {
     const bytes = decodeBase64(header);

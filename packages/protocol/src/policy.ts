@@ -25,7 +25,8 @@ export function allowList(payees: readonly Address[]): AllowList {
     });
   }
   const named = payees.map((payee) => BigInt(payee));
-  if (named.includes(0n)) throw new BursarError("malformed-input", "The zero address cannot be a payee", { value: "0x0" });
+  if (named.includes(0n))
+    throw new BursarError("malformed-input", "The zero address cannot be a payee", { value: "0x0" });
   const padding = named[0] ?? 0n;
   return Array.from({ length: ALLOW_LENGTH }, (_, index) => named[index] ?? padding) as unknown as AllowList;
 }
@@ -36,7 +37,7 @@ export function policyRoot(payees: readonly Address[], paymentCap: bigint): bigi
   return poseidon([...allowList(payees), paymentCap]);
 }
 
-/** keccak256 of the payees, each in 32 bytes: EIP-712's hash of `address[]`, Solidity's `keccak256(abi.encodePacked(payees))`. */
+/** keccak256 of the payees, 32 bytes each: as EIP-712 hashes `address[]`, and Solidity `abi.encodePacked(payees)`. */
 export function payeesHash(payees: readonly Address[]): Hex {
   return keccak256(concat(payees.map((payee) => zeroPadValue(payee, 32)))) as Hex;
 }

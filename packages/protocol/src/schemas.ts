@@ -45,7 +45,9 @@ function bytesSchema(length: number) {
 
 export const bytes32Schema = bytesSchema(32);
 /** A bytes32 that is a field element: heads and policy roots. */
-export const fieldSchema = bytes32Schema.refine((text) => isField(BigInt(text)), { error: "not below the field order" });
+export const fieldSchema = bytes32Schema.refine((text) => isField(BigInt(text)), {
+  error: "not below the field order",
+});
 /** The form of a signature; {@link recoverStrict} tells whether it is a good one, with a reason of its own. */
 export const signatureSchema = z
   .string()
@@ -107,7 +109,9 @@ export const revocationSchema = z.strictObject({ agent: addressSchema, afterSeq:
 export function parseWire<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const details = Object.fromEntries(result.error.issues.map((issue) => [issue.path.join(".") || "input", issue.message]));
+  const details = Object.fromEntries(
+    result.error.issues.map((issue) => [issue.path.join(".") || "input", issue.message]),
+  );
   const summary = Object.entries(details).map(([path, message]) => `${path}: ${message}`);
   throw new BursarError("malformed-input", summary.join("; "), details);
 }
@@ -118,7 +122,11 @@ export function parseAddress(text: string): Address {
 }
 
 /** `T` as it goes over the wire: each bigint a decimal string. */
-export type Wire<T> = T extends bigint ? string : T extends string | number | boolean | null | undefined ? T : { [K in keyof T]: Wire<T[K]> };
+export type Wire<T> = T extends bigint
+  ? string
+  : T extends string | number | boolean | null | undefined
+    ? T
+    : { [K in keyof T]: Wire<T[K]> };
 
 /** A value as it goes over the wire: each bigint in it a canonical decimal string, the rest as it is. */
 export function toWire<T>(value: T): Wire<T> {

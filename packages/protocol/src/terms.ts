@@ -9,7 +9,10 @@ import { DECIMAL } from "./units.ts";
 const LIST_LENGTH = 32;
 const CATEGORY = /^[a-z0-9]+(?:[-.][a-z0-9]+)*$/;
 
-const decimalSchema = z.string().regex(DECIMAL, "not a canonical decimal string").refine((text) => text !== "0", { error: "zero" });
+const decimalSchema = z
+  .string()
+  .regex(DECIMAL, "not a canonical decimal string")
+  .refine((text) => text !== "0", { error: "zero" });
 const textSchema = z.string().refine((text) => text.isWellFormed(), { error: "not well-formed Unicode" });
 const distinct = (list: readonly string[]) => new Set(list).size === list.length;
 
@@ -22,10 +25,18 @@ export const termsSchema = z.strictObject({
   /** Why the agent may spend, for people and logs. */
   purpose: textSchema.min(1).max(500),
   /** What may be bought: lower-case words such as `weather` or `data.market`. */
-  categories: z.array(z.string().max(64).regex(CATEGORY, "not a category")).max(LIST_LENGTH).refine(distinct, { error: "repeated" }),
+  categories: z
+    .array(z.string().max(64).regex(CATEGORY, "not a category"))
+    .max(LIST_LENGTH)
+    .refine(distinct, { error: "repeated" }),
   /** Where it may be bought, see {@link hostMatches}. */
   hosts: z
-    .array(z.string().max(253).refine((glob) => normalGlob(glob) === glob, { error: "not a host or *.host in normal form" }))
+    .array(
+      z
+        .string()
+        .max(253)
+        .refine((glob) => normalGlob(glob) === glob, { error: "not a host or *.host in normal form" }),
+    )
     .max(LIST_LENGTH)
     .refine(distinct, { error: "repeated" }),
   limits: z
@@ -83,13 +94,9 @@ export function hostMatches(glob: string, host: string): boolean {
   return dot > 0 && name.slice(dot) === pattern.slice(1);
 }
 
-/** A glob in normal form, without port; null for what is not a glob. */
+/** A glob in normal form; null for what is not a glob. */
 function normalGlob(glob: string): string | null {
-  const wildcard = glob.startsWith("*.");
-  const name = wildcard ? glob.slice(2) : glob;
-  if (/:[0-9]*$/.test(name) && !name.endsWith("]")) return null;
-  const normal = normalHost(name);
-  if (normal === null || !wildcard) return normal;
-  const isName = normal.includes(".") && !/\.?[0-9]+$/.test(normal.slice(normal.lastIndexOf("."))) && !normal.startsWith("[");
-  return isName ? `*.${normal}` : null;
+  if (!glob.startsWith("*.")) return normalHost(glob);
+  const name = normalHost(glob.slice(2));
+  return name?.includes(".") ? `*.${name}` : null;
 }

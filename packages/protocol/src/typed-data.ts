@@ -112,6 +112,6 @@ function digest(domain: Domain, structHash: string): Hex {
   return keccak256(concat(["0x1901", TypedDataEncoder.hashDomain(eip712Domain(domain)), structHash])) as Hex;
 }
 
-async function sign<T extends object>(signer: Signer, domain: Domain, type: keyof typeof MESSAGE_TYPES, message: T): Promise<Hex> {
+async function sign(signer: Signer, domain: Domain, type: keyof typeof MESSAGE_TYPES, message: object): Promise<Hex> {
   return (await signer.signTypedData(eip712Domain(domain), MESSAGE_TYPES[type], message)) as Hex;
 }

@@ -58,8 +58,9 @@ export function formatAmount(units: bigint): string {
  */
 export function decimalString(value: unknown, max: bigint = 2n ** 256n - 1n): bigint {
   if (typeof value !== "string" || !DECIMAL.test(value) || BigInt(value) > max) {
-    throw new BursarError("malformed-input", `${JSON.stringify(value) ?? typeof value} is not a decimal string of at most ${max}`, {
-      value: String(value),
+    const shown = typeof value === "string" ? value.slice(0, 100) : `a ${typeof value}`;
+    throw new BursarError("malformed-input", `"${shown}" is not a decimal string of at most ${max}`, {
+      value: shown,
       limit: max,
     });
   }
@@ -68,7 +69,11 @@ export function decimalString(value: unknown, max: bigint = 2n ** 256n - 1n): bi
 
 /** @throws amount-zero, amount-too-large unless 1 <= amount <= 2^40 − 1. */
 export function assertAmount(amount: bigint): void {
-  if (amount < 1n) throw new BursarError("amount-zero", `An amount of ${amount} units is below one unit`, { value: amount, limit: 1n });
+  if (amount < 1n)
+    throw new BursarError("amount-zero", `An amount of ${amount} units is below one unit`, {
+      value: amount,
+      limit: 1n,
+    });
   if (amount > MAX_AMOUNT) {
     throw new BursarError("amount-too-large", `${amount} units are above the limit of ${MAX_AMOUNT}`, {
       value: amount,
