@@ -134,7 +134,10 @@ describe("an agent's ledger", () => {
     const ledger = fresh();
     ledger.draft(line(5n));
     const error = refusal("sequence-taken", () => ledger.draft(line(6n)));
-    expect(error.details["limit"]).to.equal("1");
+    expect(error.details).to.deep.equal({
+      value: JSON.stringify(toWire(line(6n))),
+      limit: JSON.stringify(toWire(line(5n))),
+    });
     expect(error.advice).to.be.a("string");
     for (const change of [{ payee: addressOf("other") }, { amount: 6n }, { ref: word("other") }]) {
       refusal("sequence-taken", () => ledger.draft({ ...line(5n), ...change }));

@@ -2,7 +2,7 @@ import { AbiCoder, id, keccak256, toBeHex } from "ethers";
 import { z } from "zod";
 import { BursarError } from "./errors.ts";
 import { FIELD, poseidon } from "./field.ts";
-import { fieldSchema, lineSchema, parseWire, uint64Schema } from "./schemas.ts";
+import { fieldSchema, lineSchema, parseWire, toWire, uint64Schema } from "./schemas.ts";
 import type { Address, Domain, Hex, Line, Payment } from "./types.ts";
 import { assertAmount, MAX_TOTAL } from "./units.ts";
 
@@ -138,16 +138,12 @@ export interface Draft {
 export class AgentLedger {
   readonly #secret: Hex;
   #position: Position;
-  #pending: Line | null;
+  #pending: Step | null = null;
 
   /** @throws malformed-input when `state` contradicts itself or is of another ledger. */
   constructor(options: { domain: Domain; agent: Address; secret: Hex; state?: LedgerState }) {
     const start = startOf(options.domain, options.agent);
     const { pending, ...position } = options.state ?? { ...start, pending: null };
-    this.#secret = options.secret;
-    this.#position = position;
-    this.#pending = pending;
-    if (options.state === undefined) return;
     if (BigInt(position.lines.length) !== offsetOf(position.seq)) {
       throw new BursarError("malformed-input", "The state's lines are not those of its open page", {
         value: position.lines.length,
@@ -160,11 +156,19 @@ export class AgentLedger {
         limit: start.base,
       });
     }
+    this.#secret = options.secret;
+    this.#position = position;
+    if (pending !== null) this.#pending = this.#step(pending);
   }
 
-  /** To be kept durably; `ledgerStateSchema` reads back what `toWire` made of it. */
+  /** To be kept durably; `parseLedgerState` reads back what `toWire` made of it. */
   get state(): LedgerState {
-    return { ...this.#position, pending: this.#pending };
+    return { ...this.#position, pending: this.#pending?.draft.payment.line ?? null };
+  }
+
+  /** The payment that was handed out and has no answer yet, to be sent again after a crash. */
+  get pending(): Draft | null {
+    return this.#pending?.draft ?? null;
   }
 
   /**
@@ -173,25 +177,15 @@ export class AgentLedger {
    * @throws sequence-taken while another line is pending; amount-zero, amount-too-large, total-too-large.
    */
   draft(line: Line): Draft {
-    if (this.#pending !== null && !sameLine(this.#pending, line)) {
-      throw new BursarError(
-        "sequence-taken",
-        `Payment ${this.#position.seq + 1n} is handed out with another line`,
-        {
-          value: JSON.stringify({ payee: line.payee, amount: String(line.amount), ref: line.ref }),
-          limit: this.#position.seq + 1n,
-        },
-        "Send the pending payment again; commit it when it has a receipt, discard it when it was refused.",
-      );
-    }
-    const draft = this.#next(line).draft;
-    this.#pending = line;
-    return draft;
-  }
-
-  /** The payment that was handed out and has no answer yet, to be sent again after a crash. */
-  get pending(): Draft | null {
-    return this.#pending === null ? null : this.#next(this.#pending).draft;
+    this.#pending ??= this.#step(line);
+    const { draft } = this.#pending;
+    if (sameLine(draft.payment.line, line)) return draft;
+    throw new BursarError(
+      "sequence-taken",
+      `Payment ${draft.payment.seq} is handed out with another line`,
+      { value: JSON.stringify(toWire(line)), limit: JSON.stringify(toWire(draft.payment.line)) },
+      "Send the pending payment again; commit it when it has a receipt, discard it when it was refused.",
+    );
   }
 
   /** Appends the pending line: it has a receipt. @throws sequence-gap when nothing is pending. */
@@ -202,7 +196,7 @@ export class AgentLedger {
         limit: this.#position.seq,
       });
     }
-    this.#position = this.#next(this.#pending).position;
+    this.#position = this.#pending.position;
     this.#pending = null;
   }
 
@@ -218,12 +212,18 @@ export class AgentLedger {
     return draft;
   }
 
-  #next(line: Line): { draft: Draft; position: Position } {
+  #step(line: Line): Step {
     const page = pageOf(this.#position.seq + 1n);
     const salt = pageSalt(this.#secret, page);
     const { payment, position } = advance(this.#position, line, salt);
     return { draft: { payment, salt, page }, position };
   }
+}
+
+/** A payment that was handed out, and where the ledger stands once it is committed. */
+interface Step {
+  readonly draft: Draft;
+  readonly position: Position;
 }
 
 function sameLine(one: Line, other: Line): boolean {
