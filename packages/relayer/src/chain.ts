@@ -1,0 +1,145 @@
+import { BursarError, headHex, type Address, type Hex } from "@bursar/protocol";
+import { Interface, JsonRpcProvider, type Provider } from "ethers";
+
+import {
+  BatchSettlement__factory,
+  Escrow__factory,
+  MandateRegistry__factory,
+  type BatchSettlement,
+  type Escrow,
+  type MandateRegistry,
+} from "../../../typechain-types/index.ts";
+import type { Rail } from "./deployment.ts";
+import { isUnreachable } from "./outbox.ts";
+import type { MandateOnChain, MandateReader } from "./processor.ts";
+import type { SettleCall, SettlementGateway } from "./settler.ts";
+
+const STATES = ["none", "open", "revoked", "expired", "closed"] as const;
+
+/** The contracts of one deployment, as the processor and the CLI use them. */
+export class Chain implements MandateReader, SettlementGateway {
+  readonly rail: Rail;
+  readonly provider: Provider;
+  readonly escrow: Escrow;
+  readonly registry: MandateRegistry;
+  readonly settlementContract: BatchSettlement;
+
+  constructor(rail: Rail, provider: Provider) {
+    this.rail = rail;
+    this.provider = provider;
+    this.escrow = Escrow__factory.connect(rail.escrow, provider);
+    this.registry = MandateRegistry__factory.connect(rail.registry, provider);
+    this.settlementContract = BatchSettlement__factory.connect(rail.settlement, provider);
+  }
+
+  get settlement(): Address {
+    return this.rail.settlement;
+  }
+
+  async mandate(agent: Address): Promise<MandateOnChain> {
+    const record = await reach(() => this.registry.mandateOf(agent));
+    const scale = record.state === 0n ? 1n : await reach(() => this.escrow.unitScale(record.token));
+    return {
+      state: STATES[Number(record.state)] ?? "none",
+      owner: record.owner as Address,
+      token: record.token as Address,
+      processor: record.processor as Address,
+      budget: record.budget,
+      paymentCap: record.paymentCap,
+      validUntil: record.validUntil,
+      policyRoot: record.policyRoot as Hex,
+      payeesHash: record.payeesHash as Hex,
+      termsHash: record.termsHash as Hex,
+      unitScale: scale,
+      base: record.base,
+      seq: record.seq,
+      spent: record.spent,
+      revokedAt: record.revokedAt === 0n ? null : record.revokedAt,
+      closesAt: record.closesAt,
+    };
+  }
+
+  encode(call: SettleCall): Hex {
+    const rows = call.rows.map(({ agent, count, debit, head, newBase, lineHash, signature }) => ({
+      agent,
+      count,
+      debit,
+      head,
+      newBase,
+      lineHash,
+      r: signature.slice(0, 66),
+      s: `0x${signature.slice(66, 130)}`,
+      v: Number(`0x${signature.slice(130)}`),
+    }));
+    return this.settlementContract.interface.encodeFunctionData("settle", [
+      call.circuitId,
+      rows,
+      call.credits.map((credit) => ({ ...credit })),
+      call.commitment,
+      call.evaluation,
+      call.proof as never,
+    ]) as Hex;
+  }
+
+  async simulate(calldata: Hex, from: Address): Promise<void> {
+    try {
+      await reach(() => this.provider.call({ from, to: this.settlement, data: calldata }));
+    } catch (error) {
+      if (error instanceof BursarError) throw error;
+      const reason = this.explain(error);
+      throw new BursarError("transaction-failed", `The contract refuses: ${reason}`, { value: reason });
+    }
+  }
+
+  /** The contract's own error with its arguments, or the client's message. */
+  explain(error: unknown): string {
+    const data = revertData(error);
+    if (data !== undefined) {
+      for (const contract of [this.settlementContract, this.registry, this.escrow]) {
+        const parsed = (contract.interface as Interface).parseError(data);
+        if (parsed) return `${parsed.name}(${parsed.args.map(String).join(", ")})`;
+      }
+    }
+    return (error as { shortMessage?: string }).shortMessage ?? (error as Error).message;
+  }
+}
+
+/** Connects without polling for a chain that is not there. @throws BursarError `chain-unavailable` */
+export async function connect(url: string): Promise<{ provider: JsonRpcProvider; chainId: bigint; genesis: string }> {
+  const probe = new JsonRpcProvider(url, undefined, { staticNetwork: true, cacheTimeout: -1 });
+  try {
+    const chainId = BigInt((await probe.send("eth_chainId", [])) as string);
+    const provider = new JsonRpcProvider(url, chainId, { staticNetwork: true, cacheTimeout: -1, pollingInterval: 250 });
+    const genesis = (await provider.getBlock(0))?.hash ?? headHex(0n);
+    return { provider, chainId, genesis };
+  } catch (error) {
+    if (!isUnreachable(error)) throw error;
+    throw unavailable(error);
+  } finally {
+    probe.destroy();
+  }
+}
+
+/** @throws BursarError `chain-unavailable` when no answer comes. */
+async function reach<T>(ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (error) {
+    throw isUnreachable(error) ? unavailable(error) : error;
+  }
+}
+
+function unavailable(error: unknown): BursarError {
+  return new BursarError(
+    "chain-unavailable",
+    `The chain does not answer: ${(error as { shortMessage?: string }).shortMessage ?? (error as Error).message}`,
+    {},
+    "Check --rpc; on a local machine start a node with `npx hardhat node`.",
+  );
+}
+
+function revertData(error: unknown): string | undefined {
+  const { data, info } = error as { data?: unknown; info?: { error?: { data?: unknown } } };
+  const found = data ?? info?.error?.data;
+  return typeof found === "string" && found.length >= 10 ? found : undefined;
+}

@@ -1,0 +1,394 @@
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+import {
+  AgentLedger,
+  BursarError,
+  formatAmount,
+  headHex,
+  parseAddress,
+  parseAmount,
+  parseLedgerState,
+  parseWire,
+  policyRoot,
+  requestRef,
+  signedReceiptSchema,
+  signMandate,
+  signPayment,
+  signRevocation,
+  bytes32Schema,
+  termsHash,
+  termsSchema,
+  toWire,
+  type Address,
+  type Hex,
+  type Mandate,
+  type SignedPayment,
+  type SignedReceipt,
+  type Terms,
+} from "@bursar/protocol";
+import { Prover } from "@bursar/prover";
+import { concat, keccak256, toUtf8Bytes, type Wallet } from "ethers";
+
+import { deploy, settingsOf } from "../../../../deploy/index.ts";
+import { TestUSD__factory } from "../../../../typechain-types/index.ts";
+import { createServer } from "../http.ts";
+import type { BatchRecord, LedgerFilter, PayeeProfile } from "../store.ts";
+import { ledgerTable, progress, report, short, table, time, type Output } from "./report.ts";
+import { now, sleep, type Session } from "./session.ts";
+
+export async function deployRail(session: Session, output: Output): Promise<void> {
+  const signer = await session.account("deployer");
+  const deployment = await deploy(signer, session.provider, {
+    settings: settingsOf(session.chainId, process.env),
+    folder: session.options.deployments,
+    begin: (title) => progress(output, title),
+    log: (message) => progress(output, `  ${message}`),
+  });
+  const { escrow, registry, settlement, tokens, circuits } = deployment;
+  report(
+    output,
+    deployment,
+    table(
+      ["what", "where"],
+      [
+        ["Escrow", escrow ?? ""],
+        ["MandateRegistry", registry ?? ""],
+        ["BatchSettlement", settlement ?? ""],
+        ...Object.entries(tokens).map(([symbol, token]) => [symbol, token]),
+        ...Object.entries(circuits).map(([name, circuitId]) => [`circuit ${name}`, circuitId]),
+      ],
+    ),
+  );
+}
+
+export async function deposit(session: Session, output: Output, units: bigint, tokenName?: string): Promise<void> {
+  const { chain } = session;
+  const token = session.token(tokenName);
+  const owner = await session.sender("owner");
+  const address = await owner.getAddress();
+  const amount = units * (await chain.escrow.unitScale(token));
+  const erc20 = TestUSD__factory.connect(token, owner);
+  if (session.local && (await erc20.balanceOf(address)) < amount) await (await erc20.mint(address, amount)).wait();
+  await (await erc20.approve(session.rail.escrow, amount)).wait();
+  const receipt = await (await chain.escrow.connect(owner).deposit(token, amount, address)).wait();
+  const free = await chain.escrow.freeOf(token, address);
+  report(output, { owner: address, token, free, transaction: receipt?.hash }, `${address} has ${formatAmount(free)} free in the escrow.`);
+}
+
+export function addPayee(session: Session, output: Output, profile: PayeeProfile): Promise<void> {
+  session.store.transact(() => session.store.putPayee(profile));
+  report(output, profile, `${profile.name} is ${profile.address} at ${profile.host}, category ${profile.category}.`);
+  return Promise.resolve();
+}
+
+export function listPayees(session: Session, output: Output): Promise<void> {
+  const payees = session.store.payees();
+  report(output, payees, table(["name", "address", "host", "category"], payees.map((p) => [p.name, p.address, p.host, p.category])));
+  return Promise.resolve();
+}
+
+export interface MandateDraft {
+  budget: string;
+  cap: string;
+  purpose: string;
+  hours: string;
+  host: string[];
+  category: string[];
+  payee: string[];
+  processor?: string;
+  token?: string;
+}
+
+export async function openMandate(
+  session: Session,
+  output: Output,
+  draft: MandateDraft,
+  confirm: (question: string) => Promise<boolean>,
+): Promise<void> {
+  const terms = parseWire(termsSchema, { version: 1, purpose: draft.purpose, categories: draft.category, hosts: draft.host });
+  const owner = await session.account("owner");
+  const processor = await session.processor();
+  const agent = await session.keys.create();
+  const mandate = await draftMandate(session, draft, terms, owner.address as Address, agent.address as Address);
+  if (!output.json) output.err(plainWords(mandate, terms));
+  if (!(await confirm("Sign this once, as the owner?"))) {
+    throw new BursarError("malformed-input", "The owner did not sign.", {});
+  }
+  const signatures = await Promise.all([owner, agent].map((signer) => signMandate(signer, session.domain, mandate)));
+  const { chain } = session;
+  const free = await chain.escrow.freeOf(mandate.token, owner.address);
+  const needed = mandate.budget * (await chain.escrow.unitScale(mandate.token));
+  if (free < needed) {
+    throw new BursarError("above-budget", `The owner has ${free} base units free; the budget needs ${needed}.`, { value: needed, limit: free }, "Run `bursar deposit` first.");
+  }
+  const sent = await chain.registry.connect(owner).open({ ...mandate, payees: [...mandate.payees] }, signatures[0]!, signatures[1]!);
+  const mined = await sent.wait();
+  const own = mandate.processor === (await session.keys.load("processor")).address;
+  if (own) await processor.register(mandate, terms);
+  report(
+    output,
+    { mandate, terms, transaction: mined?.hash, registered: own },
+    `Mandate of agent ${mandate.agent} is open (transaction ${mined?.hash}).` + (own ? "" : ` Register it with its processor: POST /mandates.`),
+  );
+}
+
+async function draftMandate(session: Session, draft: MandateDraft, terms: Terms, owner: Address, agent: Address): Promise<Mandate> {
+  const payees = draft.payee.map((payee) => parseAddress(payee));
+  const paymentCap = parseAmount(draft.cap);
+  if (!/^\d{1,4}$/.test(draft.hours) || Number(draft.hours) < 1) {
+    throw new BursarError("malformed-input", `--hours is «${draft.hours}».`, { value: draft.hours, limit: "1..2160" });
+  }
+  return {
+    owner,
+    agent,
+    token: session.token(draft.token),
+    budget: parseAmount(draft.budget),
+    paymentCap,
+    validUntil: now() + BigInt(draft.hours) * 3_600n,
+    processor: draft.processor ? parseAddress(draft.processor) : ((await session.keys.loadOrCreate("processor")).address as Address),
+    payees,
+    policyRoot: headHex(policyRoot(payees, paymentCap)),
+    termsHash: termsHash(terms),
+  };
+}
+
+/** What a mandate allows, for the person who signs it. */
+export function plainWords(mandate: Mandate, terms: Terms): string {
+  const listed = (items: readonly string[], none: string): string => (items.length > 0 ? items.join(", ") : none);
+  return [
+    `The agent ${mandate.agent} may spend`,
+    `  in all          ${formatAmount(mandate.budget)}`,
+    `  in one payment  ${formatAmount(mandate.paymentCap)}`,
+    `  until           ${time(mandate.validUntil)}`,
+    `  for             ${terms.purpose}`,
+    `  to              ${listed(mandate.payees, "anyone")}`,
+    "Contract and proof enforce these. The processor alone enforces:",
+    `  hosts           ${listed(terms.hosts, "any")}`,
+    `  categories      ${listed(terms.categories, "any")}`,
+    `  processor       ${mandate.processor}`,
+  ].join("\n");
+}
+
+export async function showMandate(session: Session, output: Output, agent: Address): Promise<void> {
+  const onChain = await session.chain.mandate(agent);
+  const record = session.store.mandate(agent);
+  if (onChain.state === "none") {
+    throw new BursarError("mandate-unknown", `No mandate of ${agent} on this chain.`, { value: agent });
+  }
+  const accepted = record ? (await session.processor()).status(agent).accepted : null;
+  const lines = [
+    ["state", onChain.state],
+    ["owner", onChain.owner],
+    ["processor", onChain.processor],
+    ["budget", formatAmount(onChain.budget)],
+    ["payment cap", formatAmount(onChain.paymentCap)],
+    ["valid until", time(onChain.validUntil)],
+    ["purpose", record?.terms.purpose ?? "not known to this processor"],
+    ["accepted", accepted ? `${formatAmount(accepted.spent)} in ${accepted.seq} payments` : "not known to this processor"],
+    ["settled", `${formatAmount(onChain.spent)} in ${onChain.seq} payments`],
+    ["remaining", formatAmount(onChain.budget - (accepted?.spent ?? onChain.spent))],
+  ];
+  report(output, { agent, onChain, terms: record?.terms ?? null, accepted }, table(["mandate", agent], lines));
+}
+
+export async function revokeMandate(session: Session, output: Output, agent: Address): Promise<void> {
+  const { chain, store, domain } = session;
+  const owner = await session.account("owner");
+  const processor = await session.processor();
+  const known = store.mandate(agent) !== undefined;
+  const afterSeq = known ? processor.tail(agent).position.seq : (await chain.mandate(agent)).seq;
+  const revocation = { agent, afterSeq };
+  if (known) processor.revoke(revocation, await signRevocation(owner, domain, revocation));
+  const mined = await (await chain.registry.connect(owner).revoke(agent, afterSeq)).wait();
+  const { closesAt } = await chain.mandate(agent);
+  report(
+    output,
+    { agent, afterSeq, closesAt, transaction: mined?.hash },
+    `Revoked after payment ${afterSeq}. What is left can be closed back to the owner from ${time(closesAt)}.`,
+  );
+}
+
+export interface Purchase {
+  ref?: string;
+  url?: string;
+  method: string;
+  memo?: string;
+  processorUrl?: string;
+}
+
+export async function pay(session: Session, output: Output, agent: Address, payee: Address, amount: bigint, purchase: Purchase): Promise<void> {
+  const wallet = await session.keys.load(agent);
+  const path = join(session.options.home, "ledgers", `${session.chainId}-${session.rail.registry.slice(2, 10)}-${agent}.json`);
+  const state = existsSync(path) ? { state: parseLedgerState(JSON.parse(readFileSync(path, "utf8"))) } : {};
+  const ledger = new AgentLedger({ domain: session.domain, agent, secret: saltSecret(wallet), ...state });
+  const { payment, salt } = ledger.draft({ payee, amount, ref: refOf(purchase) });
+  keep(path, ledger);
+  const signature = await signPayment(wallet, session.domain, payment);
+  const send = purchase.processorUrl ? overHttp(purchase.processorUrl) : await inProcess(session);
+  try {
+    const answer = await send({ agent, payment, signature, salt });
+    ledger.commit();
+    keep(path, ledger);
+    report(output, answer, `Accepted: payment ${payment.seq} of ${formatAmount(amount)} to ${payee}; settles by ${time(answer.receipt.settleBy)}.`);
+  } catch (error) {
+    if (error instanceof BursarError && error.code !== "chain-unavailable") {
+      ledger.discard();
+      keep(path, ledger);
+    }
+    throw error;
+  }
+}
+
+type Send = (request: SignedPayment) => Promise<SignedReceipt>;
+
+async function inProcess(session: Session): Promise<Send> {
+  const processor = await session.processor();
+  return (request) => processor.accept(request);
+}
+
+/** A refusal is an answer; anything else leaves the payment's fate unknown, and it must be sent again as it is. */
+function overHttp(url: string): Send {
+  return async (request) => {
+    const response = await fetch(new URL("/payments", url), {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(toWire(request)),
+    }).catch((error: unknown) => {
+      throw unanswered(url, (error as Error).message);
+    });
+    const body = (await response.json()) as unknown;
+    if (response.ok) return parseWire(signedReceiptSchema, body);
+    const { code, detail, details, advice } = body as { code: BursarError["code"]; detail: string; details: Record<string, string>; advice?: string };
+    if (response.status >= 500) throw unanswered(url, detail);
+    throw new BursarError(code, detail, details, advice);
+  };
+}
+
+function unanswered(url: string, reason: string): BursarError {
+  return new BursarError("chain-unavailable", `The processor at ${url} gave no answer: ${reason}`, { value: url }, "Repeat the same command: it resends the same payment.");
+}
+
+function refOf({ ref, url, method, memo }: Purchase): Hex {
+  if (ref !== undefined) return parseWire(bytes32Schema, ref) as Hex;
+  if (url !== undefined) return requestRef({ method, url });
+  if (memo !== undefined) return keccak256(toUtf8Bytes(memo)) as Hex;
+  throw new BursarError("malformed-input", "What is bought is missing.", {}, "Pass --url, --memo or --ref.");
+}
+
+/** The secret behind the page salts follows from the session key, so that one file restores the agent. */
+function saltSecret(wallet: Wallet): Hex {
+  return keccak256(concat([toUtf8Bytes("bursar.salt"), wallet.privateKey])) as Hex;
+}
+
+function keep(path: string, ledger: AgentLedger): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  writeFileSync(`${path}.new`, JSON.stringify(toWire(ledger.state)), { mode: 0o600, flush: true });
+  renameSync(`${path}.new`, path);
+}
+
+export async function batch(session: Session, output: Output): Promise<void> {
+  const prover = new Prover();
+  try {
+    const settler = await session.settler(prover);
+    const planned = session.store.batches(["planned"])[0] ?? settler.plan();
+    if (!planned) return report(output, null, "No payment waits.");
+    progress(output, `proving ${planned.payments} payments of ${planned.rows.length} mandates in circuit ${planned.circuit}`);
+    const proved = await settler.prove(planned.id);
+    report(output, proved, `Batch ${proved.id} is proved (${proved.payments} payments, ${proved.provedInMs} ms). Run \`bursar settle\`.`);
+  } finally {
+    await prover.close();
+  }
+}
+
+export async function settle(session: Session, output: Output): Promise<void> {
+  const prover = new Prover();
+  try {
+    const settler = await session.settler(prover);
+    const open = session.store.batches(["planned", "proved", "submitted"]);
+    const ended: BatchRecord[] = [];
+    for (const { id, state } of open) {
+      progress(output, `batch ${id} is ${state}`);
+      ended.push(await settler.finish(id));
+    }
+    report(output, ended, ended.length === 0 ? "No batch is under way." : batchTable(ended));
+  } finally {
+    await prover.close();
+  }
+}
+
+export async function payout(session: Session, output: Output, payee: Address, tokenName?: string): Promise<void> {
+  const { chain } = session;
+  const token = session.token(tokenName);
+  const credit = await chain.escrow.creditOf(token, payee);
+  if (credit === 0n) return report(output, { payee, token, paid: 0n }, `${payee} has no credit.`);
+  const sender = await session.account("processor");
+  const mined = await (await chain.escrow.connect(sender).sweepCredit(token, payee)).wait();
+  report(output, { payee, token, paid: credit, transaction: mined?.hash }, `${payee} was paid ${formatAmount(credit / (await chain.escrow.unitScale(token)))}.`);
+}
+
+export function status(session: Session, output: Output): Promise<void> {
+  const counts = session.store.counts();
+  const batches = session.store.batches();
+  const text = [
+    `${counts.mandates} mandates, ${counts.payments} payments accepted (${counts.unbatched} in no batch), ${counts.refusals} refused`,
+    batches.length === 0 ? "no batches" : batchTable(batches),
+  ].join("\n");
+  report(output, { ...counts, batches }, text);
+  return Promise.resolve();
+}
+
+export function ledger(session: Session, output: Output, filter: LedgerFilter): Promise<void> {
+  const { store } = session;
+  const entries = store.ledger(filter);
+  report(output, entries, ledgerTable(entries, (payee) => store.payee(payee as Address)?.name ?? short(payee)));
+  return Promise.resolve();
+}
+
+export async function serve(session: Session, output: Output, port: number, settleEvery: number): Promise<void> {
+  const processor = await session.processor();
+  const server = createServer(processor);
+  const stopped = new Promise<void>((resolve) => {
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, resolve);
+  });
+  await server.listen({ host: "127.0.0.1", port });
+  progress(output, `listening on http://127.0.0.1:${port}`);
+  const prover = new Prover();
+  const settler = await session.settler(prover);
+  let running = true;
+  let last = now();
+  const round = async (): Promise<void> => {
+    while (running) {
+      await processor.refresh().catch((error: unknown) => output.err(String(error)));
+      if (settleEvery > 0 && now() - last >= BigInt(settleEvery)) {
+        last = now();
+        for (const ended of await settler.run()) progress(output, `batch ${ended.id} ${ended.state}`);
+      }
+      await sleep(1_000);
+    }
+  };
+  const rounds = round();
+  await Promise.race([stopped, rounds]);
+  running = false;
+  await server.close();
+  await rounds;
+  await prover.close();
+}
+
+function batchTable(batches: readonly BatchRecord[]): string {
+  return table(
+    ["batch", "state", "circuit", "mandates", "payments", "total", "gas", "gas/payment", "transaction", "error"],
+    batches.map((b) => [
+      String(b.id),
+      b.state,
+      b.circuit,
+      String(b.rows.length),
+      String(b.payments),
+      formatAmount(b.total),
+      b.gasUsed === null ? "" : String(b.gasUsed),
+      b.gasUsed === null ? "" : String(b.gasUsed / BigInt(b.payments)),
+      b.transaction ?? "",
+      b.error ?? "",
+    ]),
+  );
+}

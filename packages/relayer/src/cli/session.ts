@@ -1,0 +1,124 @@
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+
+import { BursarError, type Address, type Domain } from "@bursar/protocol";
+import { formatEther, NonceManager, parseEther, type JsonRpcProvider, type Signer, type Wallet } from "ethers";
+
+import { LOCAL_CHAINS } from "../../../../deploy/index.ts";
+import { Chain, connect } from "../chain.ts";
+import { deploymentPath, railOf, readDeployment, type Rail } from "../deployment.ts";
+import { Keyring } from "../keyring.ts";
+import { Outbox } from "../outbox.ts";
+import { Processor } from "../processor.ts";
+import { availableCircuits, Settler, type BatchProver } from "../settler.ts";
+import { Store } from "../store.ts";
+
+export interface SessionOptions {
+  /** JSON-RPC URL of the chain. */
+  rpc: string;
+  /** Folder of keys, ledgers and the processor's database. */
+  home: string;
+  /** Folder of deployment records. */
+  deployments: string;
+  /** Protects the keys. */
+  password: string;
+  /** Seconds from acceptance to settlement that receipts promise. */
+  settleWithin: bigint;
+  confirmations: number;
+}
+
+export const now = (): bigint => BigInt(Math.floor(Date.now() / 1_000));
+export const sleep = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+/** What one run of a command needs, opened on first use and closed together. */
+export class Session {
+  readonly options: SessionOptions;
+  readonly provider: JsonRpcProvider;
+  readonly chainId: bigint;
+  readonly genesis: string;
+  readonly local: boolean;
+  readonly keys: Keyring;
+  #store: Store | undefined;
+
+  private constructor(options: SessionOptions, connection: Awaited<ReturnType<typeof connect>>) {
+    this.options = options;
+    this.provider = connection.provider;
+    this.chainId = connection.chainId;
+    this.genesis = connection.genesis;
+    this.local = LOCAL_CHAINS.includes(connection.chainId);
+    this.keys = new Keyring(join(options.home, "keys"), options.password, this.local);
+  }
+
+  static async open(options: SessionOptions): Promise<Session> {
+    return new Session(options, await connect(options.rpc));
+  }
+
+  close(): void {
+    this.#store?.close();
+    this.provider.destroy();
+  }
+
+  get rail(): Rail {
+    const path = deploymentPath(this.options.deployments, this.chainId);
+    return railOf(readDeployment(path), this.chainId, this.genesis);
+  }
+
+  get domain(): Domain {
+    return { chainId: this.chainId, registry: this.rail.registry };
+  }
+
+  get chain(): Chain {
+    return new Chain(this.rail, this.provider);
+  }
+
+  /** One database for each registry: a new deployment begins a new ledger. */
+  get store(): Store {
+    if (!this.#store) {
+      mkdirSync(this.options.home, { recursive: true, mode: 0o700 });
+      this.#store = new Store(join(this.options.home, `processor-${this.chainId}-${this.rail.registry.slice(2, 10)}.db`));
+    }
+    return this.#store;
+  }
+
+  async processor(): Promise<Processor> {
+    const { settleWithin } = this.options;
+    const signer = await this.keys.loadOrCreate("processor");
+    return new Processor({ domain: this.domain, store: this.store, chain: this.chain, signer, settleWithin, now });
+  }
+
+  async settler(prover: BatchProver): Promise<Settler> {
+    const signer = await this.account("processor");
+    const { store, chain, provider, domain } = this;
+    const { confirmations } = this.options;
+    const outbox = new Outbox({ store, provider, signer, confirmations, replaceAfter: 60n, pollInterval: 500, now, sleep });
+    return new Settler({ domain, store, circuits: availableCircuits(this.rail.circuits), gateway: chain, prover, outbox, sender: signer.address as Address, now });
+  }
+
+  /** The key `name` with money for gas: a local chain's first account gives some to a new key. */
+  async account(name: string): Promise<Wallet> {
+    const wallet = (await this.keys.loadOrCreate(name)).connect(this.provider);
+    if (this.local && (await this.provider.getBalance(wallet.address)) < parseEther("1")) {
+      const faucet = await this.provider.getSigner(0);
+      await (await faucet.sendTransaction({ to: wallet.address, value: parseEther("10") })).wait();
+    }
+    if ((await this.provider.getBalance(wallet.address)) === 0n) {
+      throw new BursarError("transaction-failed", `The key «${name}» has no money for gas.`, { value: formatEther(0n), account: wallet.address }, `Send some to ${wallet.address}.`);
+    }
+    return wallet;
+  }
+
+  /** Counts nonces itself, so that several transactions can follow each other at once. */
+  async sender(name: string): Promise<Signer> {
+    return new NonceManager(await this.account(name));
+  }
+
+  /** A registered token by symbol or address. @throws BursarError `malformed-input` */
+  token(name?: string): Address {
+    const { tokens } = this.rail;
+    const symbols = Object.keys(tokens);
+    const symbol = name ?? symbols[0] ?? "";
+    const found = tokens[symbol] ?? Object.values(tokens).find((address) => address.toLowerCase() === symbol.toLowerCase());
+    if (!found) throw new BursarError("malformed-input", `No token «${symbol}».`, { value: symbol, limit: symbols.join(" ") });
+    return found;
+  }
+}
