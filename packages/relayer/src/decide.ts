@@ -42,7 +42,7 @@ function checkLife({ record: { mandate, revokedAt }, now }: Circumstances): void
   if (revokedAt !== null) {
     throw new BursarError("mandate-revoked", "The owner revoked this mandate.", { revokedAt }, ASK_OWNER);
   }
-  if (now >= mandate.validUntil) {
+  if (now > mandate.validUntil) {
     throw new BursarError(
       "mandate-expired",
       `The mandate ended at ${mandate.validUntil}; it is ${now}.`,

@@ -1,8 +1,8 @@
-import { challenge, transcript, type Address, type Credit, type Domain, type Hex, type Row } from "@bursar/protocol";
-import { layOut, type CircuitSize, type Proof, type Statement } from "@bursar/prover";
+import { BursarError, challenge, hashLine, transcript, type Address, type Credit, type Domain, type Hex, type Row } from "@bursar/protocol";
+import { circuitSize, layOut, type BatchRow, type CircuitSize, type Proof, type Statement } from "@bursar/prover";
 
 import type { Outbox } from "./outbox.ts";
-import { plan, type Plan } from "./planner.ts";
+import { plan, replay } from "./planner.ts";
 import type { BatchRecord, Store } from "./store.ts";
 
 /** A circuit that the settlement contract accepts proofs of. */
@@ -42,13 +42,15 @@ export interface SettlerOptions {
   gateway: SettlementGateway;
   prover: BatchProver;
   outbox: Outbox;
+  /** Account that sends settlements: the mandates' processor. */
+  sender: Address;
   /** Unix seconds. */
   now: () => bigint;
 }
 
 /**
  * Takes accepted payments to the chain: plan, prove, submit, follow to the end. Each step is recorded before the next
- * begins, so that {@link resume} continues wherever the last run stopped.
+ * begins, so that {@link finish} continues wherever the last run stopped.
  */
 export class Settler {
   readonly #options: SettlerOptions;
@@ -57,22 +59,106 @@ export class Settler {
     this.#options = options;
   }
 
+  /** Finishes what is under way, then plans and settles until no payment waits or a batch fails. */
+  async run(): Promise<BatchRecord[]> {
+    const ended: BatchRecord[] = [];
+    for (const { id } of this.#options.store.batches(UNFINISHED)) ended.push(await this.finish(id));
+    for (let next = this.plan(); next && ended.at(-1)?.state !== "failed"; next = this.plan()) {
+      ended.push(await this.finish(next.id));
+    }
+    return ended;
+  }
+
   /** Records the next batch, or returns undefined when no payment waits. */
   plan(): BatchRecord | undefined {
     const { store, circuits, now } = this.#options;
     return store.transact(() => {
       const planned = plan(store, circuits.map(({ size }) => size));
       if (!planned) return undefined;
-      const { rows } = this.#layOut(planned);
+      const { circuit, token, payments } = planned;
+      const { rows } = this.#layOut(circuit, planned.rows);
       const id = store.addBatch({
-        circuit: planned.circuit,
-        token: planned.token,
-        rows: rows.map((row, index) => ({ ...row, spent: store.mandateOf(row.agent).settled.spent, count: planned.rows[index]!.count })),
-        payments: planned.payments,
+        circuit,
+        token,
+        payments,
+        rows: rows.map((row) => ({ ...row, spent: store.mandateOf(row.agent).settled.spent })),
         total: rows.reduce((sum, { debit }) => sum + debit, 0n),
         createdAt: now(),
       });
-      return store.batch(id);
+      return this.#batch(id);
     });
   }
+
+  /** Proves a planned batch and records the call that settles it. */
+  async prove(id: number): Promise<BatchRecord> {
+    const { store, domain, gateway, prover } = this.#options;
+    const batch = this.#batch(id);
+    const { circuitId, size } = this.#circuit(batch.circuit);
+    const statement = this.#layOut(batch.circuit, replay(store, batch));
+    const { rows, credits, commitment } = statement;
+    const bound = transcript({ chainId: domain.chainId, settlement: gateway.settlement, circuitId, commitment, rows, credits });
+    const began = performance.now();
+    const { proof, signals } = await prover.prove(size, statement, challenge(bound));
+    const calldata = gateway.encode({
+      circuitId,
+      rows: rows.map((row) => ({ ...row, ...this.#lastPayment(row) })),
+      credits,
+      commitment,
+      evaluation: signals.T,
+      proof,
+    });
+    store.transact(() => store.markProved(id, calldata, Math.round(performance.now() - began)));
+    return this.#batch(id);
+  }
+
+  /**
+   * Brings a batch to its end: settled, or failed with the contract's reason and its payments free for the next batch.
+   * @throws {@link BursarError} `chain-unavailable`, `key-*`: the batch stays where it is and can be resumed.
+   */
+  async finish(id: number): Promise<BatchRecord> {
+    const { store, gateway, outbox, sender } = this.#options;
+    const batch = this.#batch(id);
+    if (batch.state === "settled" || batch.state === "failed") return batch;
+    const { calldata } = batch.state === "planned" ? await this.prove(id) : batch;
+    if (!calldata) throw new Error(`batch ${id} is ${batch.state} without calldata`);
+    try {
+      if (batch.state !== "submitted") await gateway.simulate(calldata, sender);
+      const { hash, blockNumber, gasUsed } = await outbox.deliver(id, { to: gateway.settlement, data: calldata });
+      store.markSettled(id, { transaction: hash as Hex, block: blockNumber, gasUsed });
+    } catch (error) {
+      if (!(error instanceof BursarError) || error.code !== "transaction-failed") throw error;
+      store.markFailed(id, error.message);
+    }
+    return this.#batch(id);
+  }
+
+  #layOut(circuit: string, rows: readonly BatchRow[]): Statement {
+    return layOut(this.#circuit(circuit).size, rows);
+  }
+
+  #circuit(name: string): Circuit {
+    const circuit = this.#options.circuits.find(({ size }) => size.name === name);
+    if (!circuit) throw new BursarError("key-missing", `No verifier of circuit ${name} stands on chain.`, { value: name });
+    return circuit;
+  }
+
+  #batch(id: number): BatchRecord {
+    const batch = this.#options.store.batch(id);
+    if (!batch) throw new BursarError("malformed-input", `There is no batch ${id}.`, { value: id });
+    return batch;
+  }
+
+  /** The agent's signature over the last payment of a row stands for all before it. */
+  #lastPayment({ agent, seq, count }: Row): { lineHash: Hex; signature: Hex } {
+    const last = this.#options.store.payment(agent, seq + count);
+    if (!last) throw new Error(`payment ${seq + count} of ${agent} is missing from the store`);
+    return { lineHash: hashLine(last.payment.line), signature: last.signature };
+  }
+}
+
+const UNFINISHED = ["planned", "proved", "submitted"] as const;
+
+/** The circuits whose key identifiers a deployment names. */
+export function availableCircuits(circuits: Readonly<Record<string, Hex>>): Circuit[] {
+  return Object.entries(circuits).map(([name, circuitId]) => ({ size: circuitSize(name), circuitId }));
 }

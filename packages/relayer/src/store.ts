@@ -1,6 +1,6 @@
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 
-import { BursarError, type Address, type Hex, type Line, type Mandate, type Payment, type Terms } from "@bursar/protocol";
+import { BursarError, type Address, type Hex, type Line, type Mandate, type Payment, type Row, type Terms } from "@bursar/protocol";
 
 /** A mandate as the processor knows it: what was signed, and where the chain stands. */
 export interface MandateRecord {
@@ -54,16 +54,9 @@ export interface PayeeProfile {
  */
 export type BatchState = "planned" | "proved" | "submitted" | "settled" | "failed";
 
-/** What a batch does to one mandate. */
-export interface SettledRow {
-  agent: Address;
-  base: bigint;
-  seq: bigint;
-  spent: bigint;
-  count: number;
-  debit: bigint;
-  head: bigint;
-  newBase: bigint;
+/** What a batch does to one mandate, and the total that it started from. */
+export interface SettledRow extends Row {
+  readonly spent: bigint;
 }
 
 export interface BatchRecord {
@@ -205,10 +198,10 @@ CREATE TABLE IF NOT EXISTS outbox (
 ) STRICT;
 `;
 
-type Row = Record<string, string | number | bigint | null>;
+type Columns = Record<string, string | number | bigint | null>;
 
-const text = (row: Row, column: string): string => String(row[column]);
-const whole = (row: Row, column: string): bigint => BigInt(row[column] as number);
+const text = (row: Columns, column: string): string => String(row[column]);
+const whole = (row: Columns, column: string): bigint => BigInt(row[column] as number);
 const optional = <T>(value: unknown, read: (present: string) => T): T | null =>
   value === null || value === undefined ? null : read(String(value));
 
@@ -487,7 +480,7 @@ export class Store {
         id,
         row.agent,
         Number(row.seq),
-        Number(row.seq) + row.count,
+        Number(row.seq + row.count),
       );
     }
     return id;
@@ -551,7 +544,7 @@ export class Store {
       for (const row of this.batch(id)?.rows ?? []) {
         this.setSettled(row.agent, {
           base: row.newBase,
-          seq: row.seq + BigInt(row.count),
+          seq: row.seq + row.count,
           spent: row.spent + row.debit,
         });
       }
@@ -593,18 +586,18 @@ export class Store {
     this.#prepare(sql).run(...values);
   }
 
-  #get(sql: string, ...values: (string | number | null)[]): Row | undefined {
-    return this.#prepare(sql).get(...values) as Row | undefined;
+  #get(sql: string, ...values: (string | number | null)[]): Columns | undefined {
+    return this.#prepare(sql).get(...values) as Columns | undefined;
   }
 
-  #all(sql: string, ...values: (string | number | null)[]): Row[] {
-    return this.#prepare(sql).all(...values) as Row[];
+  #all(sql: string, ...values: (string | number | null)[]): Columns[] {
+    return this.#prepare(sql).all(...values) as Columns[];
   }
 }
 
 const PAYMENTS = "SELECT payment.*, journal.at FROM payment JOIN journal USING (position)";
 
-function readMandate(row: Row): MandateRecord {
+function readMandate(row: Columns): MandateRecord {
   return {
     mandate: decode(text(row, "mandate")),
     terms: JSON.parse(text(row, "terms")) as Terms,
@@ -614,7 +607,7 @@ function readMandate(row: Row): MandateRecord {
   };
 }
 
-function signedLine(row: Row): Payment {
+function signedLine(row: Columns): Payment {
   const line: Line = {
     payee: text(row, "payee") as Address,
     amount: BigInt(text(row, "amount")),
@@ -623,7 +616,7 @@ function signedLine(row: Row): Payment {
   return { seq: whole(row, "seq"), spent: BigInt(text(row, "spent")), head: text(row, "head") as Hex, line };
 }
 
-function paymentOf(row: Row): AcceptedPayment {
+function paymentOf(row: Columns): AcceptedPayment {
   return {
     agent: text(row, "agent") as Address,
     payment: signedLine(row),
@@ -637,7 +630,7 @@ function paymentOf(row: Row): AcceptedPayment {
   };
 }
 
-function batchOf(row: Row): BatchRecord {
+function batchOf(row: Columns): BatchRecord {
   return {
     id: Number(row["id"]),
     state: text(row, "state") as BatchState,

@@ -1,0 +1,7 @@
+export * from "./build.ts";
+export * from "./circuits.ts";
+export * from "./development-key.ts";
+export * from "./prove.ts";
+export * from "./r1cs.ts";
+export * from "./statement.ts";
+export * from "./verifier.ts";

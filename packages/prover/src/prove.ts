@@ -1,0 +1,95 @@
+import { Worker } from "node:worker_threads";
+
+import { BursarError, type Hex } from "@bursar/protocol";
+import { groth16, type Groth16Proof } from "snarkjs";
+
+import { openCircuit, type BuiltCircuit } from "./build.ts";
+import type { CircuitSize } from "./circuits.ts";
+import { quiet } from "./quiet.ts";
+import type { Statement } from "./statement.ts";
+import { circuitIdOf } from "./verifier.ts";
+
+/** A proof as the contract takes it. */
+export interface Proof {
+  /** Names the verification key. */
+  readonly circuitId: Hex;
+  /** a (x, y), b (x1, x0, y1, y0), c (x, y). */
+  readonly proof: readonly bigint[];
+  readonly signals: { readonly T: bigint; readonly C: bigint; readonly z: bigint };
+}
+
+/** What the worker answers. */
+type Answer = { proof: Groth16Proof; publicSignals: string[] } | { error: string };
+
+/**
+ * Proves one statement after another in a worker thread, so that payments are accepted meanwhile. Nothing leaves it
+ * that its own verification key does not accept.
+ */
+export class Prover {
+  #worker: Worker | undefined;
+  #last: Promise<unknown> = Promise.resolve();
+  readonly #circuits = new Map<string, Promise<BuiltCircuit>>();
+  readonly #open: (size: CircuitSize) => Promise<BuiltCircuit>;
+
+  /** @param open - finds the files of a circuit; the development build unless given. */
+  constructor(open: (size: CircuitSize) => Promise<BuiltCircuit> = (size) => openCircuit(size)) {
+    this.#open = open;
+  }
+
+  /**
+   * Proves that `statement` holds at the challenge.
+   * @throws BursarError `key-missing`, `key-corrupt`, `proof-invalid`
+   */
+  prove(size: CircuitSize, statement: Statement, challenge: bigint): Promise<Proof> {
+    const job = this.#last.then(() => this.#prove(size, statement, challenge));
+    this.#last = job.catch(() => undefined);
+    return job;
+  }
+
+  /** Ends the worker; a proof under way is given up. */
+  async close(): Promise<void> {
+    await this.#worker?.terminate();
+    this.#worker = undefined;
+  }
+
+  async #prove(size: CircuitSize, { input, commitment }: Statement, challenge: bigint): Promise<Proof> {
+    const { wasm, zkey, verificationKey } = await this.#circuit(size);
+    const answer = await this.#ask({ input: { ...input, z: challenge }, wasm, zkey });
+    if ("error" in answer) throw new BursarError("proof-invalid", `The statement cannot be proved: ${answer.error}`);
+    const { proof, publicSignals } = answer;
+    const [T, C, z] = publicSignals.map(BigInt) as [bigint, bigint, bigint];
+    if (C !== commitment || z !== challenge || !(await groth16.verify(verificationKey, publicSignals, proof, quiet))) {
+      throw new BursarError("proof-invalid", `The proof of circuit ${size.name} does not verify.`, { value: C, limit: commitment });
+    }
+    return { circuitId: circuitIdOf(verificationKey), proof: wordsOf(proof), signals: { T, C, z } };
+  }
+
+  #circuit(size: CircuitSize): Promise<BuiltCircuit> {
+    let opened = this.#circuits.get(size.name);
+    if (!opened) {
+      opened = this.#open(size);
+      this.#circuits.set(size.name, opened);
+      opened.catch(() => this.#circuits.delete(size.name));
+    }
+    return opened;
+  }
+
+  #ask(job: object): Promise<Answer> {
+    const worker = (this.#worker ??= new Worker(new URL("./prove-worker.ts", import.meta.url)));
+    return new Promise<Answer>((resolve, reject) => {
+      const finish = (settle: () => void): void => {
+        worker.off("message", onMessage).off("error", onError).off("exit", onExit);
+        settle();
+      };
+      const onMessage = (answer: Answer): void => finish(() => resolve(answer));
+      const onError = (error: Error): void => finish(() => reject(error));
+      const onExit = (): void => finish(() => reject(new Error("the prover ended before it answered")));
+      worker.on("message", onMessage).on("error", onError).on("exit", onExit);
+      worker.postMessage(job);
+    });
+  }
+}
+
+function wordsOf({ pi_a, pi_b, pi_c }: Groth16Proof): bigint[] {
+  return [pi_a[0]!, pi_a[1]!, pi_b[0]![1]!, pi_b[0]![0]!, pi_b[1]![1]!, pi_b[1]![0]!, pi_c[0]!, pi_c[1]!].map(BigInt);
+}
