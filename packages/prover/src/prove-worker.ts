@@ -1,5 +1,3 @@
-import { parentPort } from "node:worker_threads";
-
 import { groth16 } from "snarkjs";
 
 interface Job {
@@ -8,9 +6,10 @@ interface Job {
   zkey: string;
 }
 
-parentPort?.on("message", (job: Job) => {
+process.on("message", (job: Job) => {
   groth16.fullProve(job.input, job.wasm, job.zkey).then(
-    (proved) => parentPort?.postMessage(proved),
-    (error: unknown) => parentPort?.postMessage({ error: error instanceof Error ? error.message : String(error) }),
+    (proved) => process.send?.(proved),
+    (error: unknown) => process.send?.({ error: error instanceof Error ? error.message : String(error) }),
   );
 });
+process.on("disconnect", () => process.exit());

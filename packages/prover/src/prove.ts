@@ -1,4 +1,5 @@
-import { Worker } from "node:worker_threads";
+import { fork, type ChildProcess } from "node:child_process";
+import { fileURLToPath } from "node:url";
 
 import { BursarError, type Hex } from "@bursar/protocol";
 import { groth16, type Groth16Proof } from "snarkjs";
@@ -22,11 +23,12 @@ export interface Proof {
 type Answer = { proof: Groth16Proof; publicSignals: string[] } | { error: string };
 
 /**
- * Proves one statement after another in a worker thread, so that payments are accepted meanwhile. Nothing leaves it
- * that its own verification key does not accept.
+ * Proves one statement after another in a process of its own, so that payments are accepted meanwhile and a prover that
+ * runs out of memory takes nothing with it. (snarkjs starts worker threads itself and cannot run in one.) Nothing leaves
+ * it that its own verification key does not accept.
  */
 export class Prover {
-  #worker: Worker | undefined;
+  #worker: ChildProcess | undefined;
   #last: Promise<unknown> = Promise.resolve();
   readonly #circuits = new Map<string, Promise<BuiltCircuit>>();
   readonly #open: (size: CircuitSize) => Promise<BuiltCircuit>;
@@ -47,8 +49,8 @@ export class Prover {
   }
 
   /** Ends the worker; a proof under way is given up. */
-  async close(): Promise<void> {
-    await this.#worker?.terminate();
+  close(): void {
+    this.#worker?.kill("SIGKILL");
     this.#worker = undefined;
   }
 
@@ -75,19 +77,31 @@ export class Prover {
   }
 
   #ask(job: object): Promise<Answer> {
-    const worker = (this.#worker ??= new Worker(new URL("./prove-worker.ts", import.meta.url)));
+    const worker = (this.#worker ??= startWorker());
     return new Promise<Answer>((resolve, reject) => {
-      const finish = (settle: () => void): void => {
-        worker.off("message", onMessage).off("error", onError).off("exit", onExit);
-        settle();
+      const onMessage = (answer: Answer): void => {
+        worker.off("exit", onExit);
+        resolve(answer);
       };
-      const onMessage = (answer: Answer): void => finish(() => resolve(answer));
-      const onError = (error: Error): void => finish(() => reject(error));
-      const onExit = (): void => finish(() => reject(new Error("the prover ended before it answered")));
-      worker.on("message", onMessage).on("error", onError).on("exit", onExit);
-      worker.postMessage(job);
+      const onExit = (code: number | null): void => {
+        worker.off("message", onMessage);
+        this.#worker = undefined;
+        reject(new BursarError("proof-invalid", `The prover ended (${code ?? "killed"}) before it answered.`, {}, "Check the memory; the batch can be proved again."));
+      };
+      worker.once("message", onMessage).once("exit", onExit);
+      worker.send(job);
     });
   }
+}
+
+function startWorker(): ChildProcess {
+  const worker = fork(fileURLToPath(new URL("./prove-worker.ts", import.meta.url)), {
+    execArgv: ["--import", import.meta.resolve("tsx")],
+    serialization: "advanced",
+  });
+  worker.unref();
+  worker.channel?.unref();
+  return worker;
 }
 
 function wordsOf({ pi_a, pi_b, pi_c }: Groth16Proof): bigint[] {

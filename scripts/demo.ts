@@ -1,0 +1,211 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import {
+  BursarError,
+  formatAmount,
+  headHex,
+  policyRoot,
+  requestRef,
+  signMandate,
+  termsHash,
+  toWire,
+  type Address,
+  type Mandate,
+  type Terms,
+} from "@bursar/protocol";
+import { Prover } from "@bursar/prover";
+import { availableCircuits, Chain, createServer, Outbox, Processor, railOf, Settler, Store } from "@bursar/relayer";
+import { NonceManager, parseEther, Wallet } from "ethers";
+
+import { deploy, settingsOf } from "../deploy/index.ts";
+import { plainWords } from "../packages/relayer/src/cli/commands.ts";
+import { ledgerTable, table } from "../packages/relayer/src/cli/report.ts";
+import { TestUSD__factory } from "../typechain-types/index.ts";
+import { Agent } from "./demo/agent.ts";
+import { LocalNode } from "./demo/node.ts";
+import { createService } from "./demo/service.ts";
+
+const CALLS_PER_AGENT = 28;
+const BUDGET = 30_000n;
+const CAP = 1_000n;
+
+const SERVICES = [
+  { name: "Weather", host: "api.weather.example", category: "weather", price: 250n, answer: (topic: string) => ({ city: topic, celsius: 7 }) },
+  { name: "Maps", host: "tiles.maps.example", category: "maps", price: 400n, answer: (topic: string) => ({ route: topic, km: 12.5 }) },
+  { name: "Search", host: "q.search.example", category: "search", price: 900n, answer: (topic: string) => ({ query: topic, hits: 3 }) },
+] as const;
+const CASINO = { name: "Casino", host: "play.casino.example", category: "gambling", price: 500n, answer: () => ({ luck: "none" }) } as const;
+
+const TERMS: Terms = {
+  version: 1,
+  purpose: "Plan a week of deliveries: weather, routes and opening hours",
+  categories: ["weather", "maps", "search"],
+  hosts: ["*.weather.example", "*.maps.example", "*.search.example"],
+};
+
+const clock = { now: () => BigInt(Math.floor(Date.now() / 1_000)), sleep: (ms: number) => new Promise<void>((done) => setTimeout(done, ms)) };
+const say = (text = ""): void => console.log(text);
+const began = performance.now();
+const step = (title: string): void => say(`\n── ${title} (${((performance.now() - began) / 1_000).toFixed(1)} s)`);
+
+const folder = mkdtempSync(join(tmpdir(), "bursar-demo-"));
+const closing: (() => unknown)[] = [() => rmSync(folder, { recursive: true })];
+
+try {
+  await demo();
+} finally {
+  for (const close of closing.reverse()) await close();
+}
+// snarkjs keeps worker threads for as long as the process lives.
+process.exit();
+
+async function demo(): Promise<void> {
+  step("A local chain, and the contracts on it");
+  const node = await LocalNode.start();
+  closing.push(() => node.stop());
+  const provider = node.provider();
+  closing.push(() => provider.destroy());
+  const account = async (index: number) => new NonceManager(await provider.getSigner(index));
+  const [deployer, owner, sender] = [await account(0), await account(1), await account(2)];
+  const processorKey = Wallet.createRandom(provider);
+  await (await sender.sendTransaction({ to: processorKey.address, value: parseEther("10") })).wait();
+  const deployment = await deploy(deployer, provider, { settings: settingsOf(31_337n, process.env), folder, log: say });
+  const rail = railOf(deployment, 31_337n, deployment.genesis);
+  const chain = new Chain(rail, provider);
+  const domain = { chainId: rail.chainId, registry: rail.registry };
+  const token = rail.tokens["tUSD"]!;
+
+  step("The owner deposits");
+  const ownerAddress = (await owner.getAddress()) as Address;
+  const dollar = TestUSD__factory.connect(token, owner);
+  await (await dollar.mint(ownerAddress, 1_000_000n)).wait();
+  await (await dollar.approve(rail.escrow, 1_000_000n)).wait();
+  await (await chain.escrow.connect(owner).deposit(token, 1_000_000n, ownerAddress)).wait();
+  say(`${ownerAddress} has ${formatAmount(await chain.escrow.freeOf(token, ownerAddress))} tUSD in the escrow.`);
+
+  step("The processor, and three services that are paid per call");
+  const store = new Store(join(folder, "processor.db"));
+  closing.push(() => store.close());
+  const processor = new Processor({ domain, store, chain, signer: processorKey, settleWithin: 3_600n, now: clock.now });
+  const server = createServer(processor);
+  closing.push(() => server.close());
+  const processorUrl = await server.listen({ host: "127.0.0.1", port: 0 });
+  const services = await Promise.all(
+    [...SERVICES, CASINO].map(async (service) => {
+      const payee = Wallet.createRandom().address as Address;
+      const http = createService({ ...service, domain, token, payee, processor: processorKey.address as Address });
+      closing.push(() => http.close());
+      store.transact(() => store.putPayee({ address: payee, name: service.name, host: service.host, category: service.category }));
+      return { ...service, payee, url: await http.listen({ host: "127.0.0.1", port: 0 }) };
+    }),
+  );
+  const casino = services.at(-1)!;
+  const onMission = services.slice(0, -1);
+  for (const { name, url, price, host } of services) say(`${name.padEnd(8)} ${url} as ${host}, ${formatAmount(price)} a call`);
+
+  step("Four agents draft their intents; the owner signs each once");
+  const agents = await Promise.all(
+    ["Ada", "Ben", "Cleo", "Dan"].map(async (name) => {
+      const agent = new Agent(name, domain, processorUrl);
+      const mandate: Mandate = {
+        owner: ownerAddress,
+        agent: agent.address,
+        token,
+        budget: BUDGET,
+        paymentCap: CAP,
+        validUntil: clock.now() + 86_400n,
+        processor: processorKey.address as Address,
+        payees: [],
+        policyRoot: headHex(policyRoot([], CAP)),
+        termsHash: termsHash(TERMS),
+      };
+      const ownerSignature = await signMandate(owner, domain, mandate);
+      const agentSignature = await signMandate(agent.wallet, domain, mandate);
+      await (await chain.registry.connect(owner).open({ ...mandate, payees: [] }, ownerSignature, agentSignature)).wait();
+      await post(`${processorUrl}/mandates`, { mandate, terms: TERMS });
+      if (name === "Ada") say(plainWords(mandate, TERMS));
+      return agent;
+    }),
+  );
+
+  step(`${agents.length} agents buy ${agents.length * CALLS_PER_AGENT} calls`);
+  const buying = performance.now();
+  await Promise.all(
+    agents.map(async (agent, a) => {
+      for (let call = 0; call < CALLS_PER_AGENT; ++call) {
+        const service = onMission[(a + call) % onMission.length]!;
+        await agent.buy(`${service.url}/v1/stop-${call}`);
+      }
+    }),
+  );
+  const seconds = (performance.now() - buying) / 1_000;
+  say(`${agents.length * CALLS_PER_AGENT} paid calls in ${seconds.toFixed(1)} s; each payment was signed, decided, recorded, receipted and verified.`);
+
+  step("What the mandate does not allow is refused, whoever asks");
+  const [ada] = agents as [Agent];
+  const search = onMission[2]!;
+  await refused("off mission", () => ada.buy(`${casino.url}/v1/roulette`));
+  await refused("over the cap", () => ada.pay({ payee: search.payee, amount: CAP + 1n, ref: requestRef({ method: "GET", url: `${search.url}/v1/all` }) }));
+  await refused("over the budget", async () => {
+    for (;;) await ada.buy(`${search.url}/v1/more`);
+  });
+
+  step("Plan, prove, settle");
+  const prover = new Prover();
+  closing.push(() => prover.close());
+  const outbox = new Outbox({ store, provider, signer: processorKey, confirmations: 1, replaceAfter: 60n, pollInterval: 100, ...clock });
+  const settler = new Settler({ domain, store, circuits: availableCircuits(rail.circuits), gateway: chain, prover, outbox, sender: processorKey.address as Address, now: clock.now });
+  const planned = settler.plan();
+  if (!planned) throw new Error("no payment waits");
+  say(`Batch ${planned.id}: ${planned.payments} payments of ${planned.rows.length} mandates, circuit ${planned.circuit}.`);
+  const proved = await settler.prove(planned.id);
+  say(`Proved in ${((proved.provedInMs ?? 0) / 1_000).toFixed(1)} s.`);
+  const settled = await settler.finish(planned.id);
+  if (settled.state !== "settled") throw new Error(`the batch ${settled.state}: ${settled.error}`);
+  say(`Settled in one transaction: ${settled.transaction}, block ${settled.block}, ${settled.gasUsed} gas.`);
+
+  step("The payees are paid out");
+  for (const { name, payee } of onMission) {
+    await (await chain.escrow.connect(sender).sweepCredit(token, payee)).wait();
+    say(`${name.padEnd(8)} received ${formatAmount(await dollar.balanceOf(payee))} tUSD`);
+  }
+
+  step("The ledger (newest first; the last 12 of each kind)");
+  const entries = store.ledger({ limit: 1_000 });
+  const shown = [...entries.filter(({ kind }) => kind === "refused"), ...entries.filter(({ kind }) => kind === "accepted").slice(0, 12)];
+  say(ledgerTable(shown, (payee) => store.payee(payee as Address)?.name ?? payee));
+
+  step("What it cost");
+  const gas = settled.gasUsed! / BigInt(settled.payments);
+  await (await dollar.mint(ownerAddress, 2n)).wait();
+  const transfer = (await (await dollar.transfer(onMission[0]!.payee, 1n)).wait())!.gasUsed;
+  say(
+    table(
+      ["way to pay", "transactions", "gas", "gas a payment"],
+      [
+        ["Bursar, one proof", "1", String(settled.gasUsed), String(gas)],
+        ["single ERC-20 transfers", String(settled.payments), String(transfer * BigInt(settled.payments)), String(transfer)],
+      ],
+    ),
+  );
+  say(`\n${(Number(transfer) / Number(gas)).toFixed(1)} times less gas a payment. Done in ${((performance.now() - began) / 1_000).toFixed(0)} s.`);
+}
+
+async function post(url: string, body: unknown): Promise<void> {
+  const answer = await fetch(url, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(toWire(body)) });
+  if (!answer.ok) throw new Error(`${url}: ${await answer.text()}`);
+}
+
+/** Shows a refusal; anything else is a failure of the demo. */
+async function refused(what: string, attempt: () => Promise<unknown>): Promise<void> {
+  try {
+    await attempt();
+  } catch (error) {
+    if (!(error instanceof BursarError)) throw error;
+    say(`${what}: refused, ${error.code}\n  ${error.message}\n  advice: ${error.advice ?? "-"}`);
+    return;
+  }
+  throw new Error(`${what} was not refused`);
+}
