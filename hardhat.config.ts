@@ -1,10 +1,15 @@
 import { fileURLToPath } from "node:url";
 
 import hardhatToolbox from "@nomicfoundation/hardhat-toolbox-mocha-ethers";
-import { configVariable, defineConfig } from "hardhat/config";
+import { configVariable, defineConfig, task } from "hardhat/config";
 
 export default defineConfig({
   plugins: [hardhatToolbox],
+  tasks: [
+    task("deploy", "Deploys or completes the contracts on --network, then validates them")
+      .setAction(() => import("./deploy/task.ts"))
+      .build(),
+  ],
   solidity: {
     version: "0.8.37",
     // The compiler comes from the npm package: no download at build time.

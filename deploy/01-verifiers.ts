@@ -10,7 +10,12 @@ export const verifiers: Step = {
   async run(context) {
     const { settings, signer, provider, deployment, save } = context;
     if (settings.verifiers.length === 0) {
-      throw new BursarError("key-missing", "No verifier is named.", {}, "Name the ceremony's verifiers in BURSAR_VERIFIERS.");
+      throw new BursarError(
+        "key-missing",
+        "No verifier is named.",
+        {},
+        "Name the ceremony's verifiers in BURSAR_VERIFIERS.",
+      );
     }
     const circuits: Record<string, Hex> = {};
     for (const name of settings.verifiers) {

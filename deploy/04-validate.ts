@@ -1,7 +1,12 @@
 import { BursarError } from "@bursar/protocol";
 import { Contract } from "ethers";
 
-import { BatchSettlement__factory, Bursar__factory, Escrow__factory, MandateRegistry__factory } from "../typechain-types/index.ts";
+import {
+  BatchSettlement__factory,
+  Bursar__factory,
+  Escrow__factory,
+  MandateRegistry__factory,
+} from "../typechain-types/index.ts";
 import { readArtifact } from "./artifact.ts";
 import { circuitOf } from "./01-verifiers.ts";
 import type { Context, Step } from "./context.ts";

@@ -13,7 +13,12 @@ import type { InterfaceAbi } from "ethers";
 export function readArtifact(source: string): { abi: InterfaceAbi; bytecode: string } {
   const path = fileURLToPath(new URL(`../artifacts/contracts/${source}.sol/${basename(source)}.json`, import.meta.url));
   if (!existsSync(path)) {
-    throw new BursarError("key-missing", `${basename(source)} is not built.`, { value: source }, "Run `npm run build`.");
+    throw new BursarError(
+      "key-missing",
+      `${basename(source)} is not built.`,
+      { value: source },
+      "Run `npm run build`.",
+    );
   }
   return JSON.parse(readFileSync(path, "utf8")) as { abi: InterfaceAbi; bytecode: string };
 }

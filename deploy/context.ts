@@ -1,7 +1,12 @@
 import { BursarError, type Address, type Hex } from "@bursar/protocol";
 import { getCreateAddress, id, keccak256, type ContractFactory, type Provider, type Signer } from "ethers";
 
-import { deploymentPath, readDeployment, writeDeployment, type Deployment } from "../packages/relayer/src/deployment.ts";
+import {
+  deploymentPath,
+  readDeployment,
+  writeDeployment,
+  type Deployment,
+} from "../packages/relayer/src/deployment.ts";
 
 /** Chains on which development keys are allowed: Hardhat's and the customary private one. */
 export const LOCAL_CHAINS: readonly bigint[] = [31_337n, 1_337n];
@@ -25,8 +30,8 @@ export interface Context {
   readonly local: boolean;
   readonly deployment: Deployment;
   /** Keeps `deployment` on disk. */
-  save(): void;
-  log(message: string): void;
+  readonly save: () => void;
+  readonly log: (message: string) => void;
 }
 
 export interface Step {
@@ -49,7 +54,10 @@ export async function openContext(
   const recorded = readDeployment(path);
   const local = LOCAL_CHAINS.includes(chainId);
   if (recorded && recorded.genesis !== genesis && !local) {
-    throw new BursarError("wrong-chain", "The record is of another chain with the same id.", { value: genesis, limit: recorded.genesis });
+    throw new BursarError("wrong-chain", "The record is of another chain with the same id.", {
+      value: genesis,
+      limit: recorded.genesis,
+    });
   }
   const deployment: Deployment =
     recorded?.genesis === genesis ? recorded : { chainId, genesis, contracts: {}, circuits: {}, tokens: {} };
@@ -109,5 +117,7 @@ function refuse(name: string, error: unknown): never {
       "Run the ceremony (docs/ceremony.md) and deploy its verifier.",
     );
   }
-  throw new BursarError("transaction-failed", `${name} cannot be deployed: ${(error as Error).message}`, { value: name });
+  throw new BursarError("transaction-failed", `${name} cannot be deployed: ${(error as Error).message}`, {
+    value: name,
+  });
 }

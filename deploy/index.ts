@@ -54,7 +54,13 @@ export async function deploy(
   provider: Provider,
   options: { settings: Settings; folder: string; log?: (message: string) => void; begin?: (title: string) => void },
 ): Promise<Deployment> {
-  const context = await openContext(signer, provider, options.settings, options.folder, options.log ?? (() => undefined));
+  const context = await openContext(
+    signer,
+    provider,
+    options.settings,
+    options.folder,
+    options.log ?? (() => undefined),
+  );
   for (const step of STEPS) {
     options.begin?.(step.title);
     await step.run(context);

@@ -2,7 +2,16 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 
-import { buildCircuit, capacity, circuitIdOf, circuitSize, circuitSizes, ROOT, verifierSource, type CircuitSize } from "@bursar/prover";
+import {
+  buildCircuit,
+  capacity,
+  circuitIdOf,
+  circuitSize,
+  circuitSizes,
+  ROOT,
+  verifierSource,
+  type CircuitSize,
+} from "@bursar/prover";
 
 const USAGE = `usage: npm run circuits -- [--all] [--json] [name ...]
 
@@ -17,17 +26,29 @@ const { values, positionals } = parseArgs({
 if (values.help) {
   console.log(USAGE);
 } else {
-  const names = values.all ? circuitSizes().map(({ name }) => name) : positionals.length > 0 ? positionals : ["tiny", "default"];
+  const names = values.all
+    ? circuitSizes().map(({ name }) => name)
+    : positionals.length > 0
+      ? positionals
+      : ["tiny", "default"];
   const built = [];
   for (const size of names.map(circuitSize)) built.push(await build(size));
   if (values.json) console.log(JSON.stringify(built));
-  else for (const { name, constraints, payments } of built) console.log(`${name}: ${constraints} constraints, ${payments} payments, ${Math.round(constraints / payments)} each`);
+  else
+    for (const { name, constraints, payments } of built)
+      console.log(
+        `${name}: ${constraints} constraints, ${payments} payments, ${Math.round(constraints / payments)} each`,
+      );
   // snarkjs keeps worker threads for as long as the process lives.
   process.exit();
 }
 
-async function build(size: CircuitSize): Promise<{ name: string; constraints: number; payments: number; circuitId: string }> {
-  const circuit = await buildCircuit(size, (message) => void (values.json || console.error(message)));
+async function build(
+  size: CircuitSize,
+): Promise<{ name: string; constraints: number; payments: number; circuitId: string }> {
+  const circuit = await buildCircuit(size, (message) => {
+    if (!values.json) console.error(message);
+  });
   const name = `${size.name[0]!.toUpperCase()}${size.name.slice(1)}BatchVerifier`;
   const { zkey, verificationKey, constraints } = circuit;
   const folder = join(ROOT, "contracts", "verifiers");

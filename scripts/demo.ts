@@ -32,11 +32,35 @@ const BUDGET = 30_000n;
 const CAP = 1_000n;
 
 const SERVICES = [
-  { name: "Weather", host: "api.weather.example", category: "weather", price: 250n, answer: (topic: string) => ({ city: topic, celsius: 7 }) },
-  { name: "Maps", host: "tiles.maps.example", category: "maps", price: 400n, answer: (topic: string) => ({ route: topic, km: 12.5 }) },
-  { name: "Search", host: "q.search.example", category: "search", price: 900n, answer: (topic: string) => ({ query: topic, hits: 3 }) },
+  {
+    name: "Weather",
+    host: "api.weather.example",
+    category: "weather",
+    price: 250n,
+    answer: (topic: string) => ({ city: topic, celsius: 7 }),
+  },
+  {
+    name: "Maps",
+    host: "tiles.maps.example",
+    category: "maps",
+    price: 400n,
+    answer: (topic: string) => ({ route: topic, km: 12.5 }),
+  },
+  {
+    name: "Search",
+    host: "q.search.example",
+    category: "search",
+    price: 900n,
+    answer: (topic: string) => ({ query: topic, hits: 3 }),
+  },
 ] as const;
-const CASINO = { name: "Casino", host: "play.casino.example", category: "gambling", price: 500n, answer: () => ({ luck: "none" }) } as const;
+const CASINO = {
+  name: "Casino",
+  host: "play.casino.example",
+  category: "gambling",
+  price: 500n,
+  answer: () => ({ luck: "none" }),
+} as const;
 
 const TERMS: Terms = {
   version: 1,
@@ -45,7 +69,10 @@ const TERMS: Terms = {
   hosts: ["*.weather.example", "*.maps.example", "*.search.example"],
 };
 
-const clock = { now: () => BigInt(Math.floor(Date.now() / 1_000)), sleep: (ms: number) => new Promise<void>((done) => setTimeout(done, ms)) };
+const clock = {
+  now: () => BigInt(Math.floor(Date.now() / 1_000)),
+  sleep: (ms: number) => new Promise<void>((done) => setTimeout(done, ms)),
+};
 const say = (text = ""): void => console.log(text);
 const began = performance.now();
 const step = (title: string): void => say(`\n── ${title} (${((performance.now() - began) / 1_000).toFixed(1)} s)`);
@@ -58,8 +85,6 @@ try {
 } finally {
   for (const close of closing.reverse()) await close();
 }
-// snarkjs keeps worker threads for as long as the process lives.
-process.exit();
 
 async function demo(): Promise<void> {
   step("A local chain, and the contracts on it");
@@ -97,13 +122,16 @@ async function demo(): Promise<void> {
       const payee = Wallet.createRandom().address as Address;
       const http = createService({ ...service, domain, token, payee, processor: processorKey.address as Address });
       closing.push(() => http.close());
-      store.transact(() => store.putPayee({ address: payee, name: service.name, host: service.host, category: service.category }));
+      store.transact(() =>
+        store.putPayee({ address: payee, name: service.name, host: service.host, category: service.category }),
+      );
       return { ...service, payee, url: await http.listen({ host: "127.0.0.1", port: 0 }) };
     }),
   );
   const casino = services.at(-1)!;
   const onMission = services.slice(0, -1);
-  for (const { name, url, price, host } of services) say(`${name.padEnd(8)} ${url} as ${host}, ${formatAmount(price)} a call`);
+  for (const { name, url, price, host } of services)
+    say(`${name.padEnd(8)} ${url} as ${host}, ${formatAmount(price)} a call`);
 
   step("Four agents draft their intents; the owner signs each once");
   const agents = await Promise.all(
@@ -123,7 +151,9 @@ async function demo(): Promise<void> {
       };
       const ownerSignature = await signMandate(owner, domain, mandate);
       const agentSignature = await signMandate(agent.wallet, domain, mandate);
-      await (await chain.registry.connect(owner).open({ ...mandate, payees: [] }, ownerSignature, agentSignature)).wait();
+      await (
+        await chain.registry.connect(owner).open({ ...mandate, payees: [] }, ownerSignature, agentSignature)
+      ).wait();
       await post(`${processorUrl}/mandates`, { mandate, terms: TERMS });
       if (name === "Ada") say(plainWords(mandate, TERMS));
       return agent;
@@ -141,13 +171,17 @@ async function demo(): Promise<void> {
     }),
   );
   const seconds = (performance.now() - buying) / 1_000;
-  say(`${agents.length * CALLS_PER_AGENT} paid calls in ${seconds.toFixed(1)} s; each payment was signed, decided, recorded, receipted and verified.`);
+  say(
+    `${agents.length * CALLS_PER_AGENT} paid calls in ${seconds.toFixed(1)} s; each payment was signed, decided, recorded, receipted and verified.`,
+  );
 
   step("What the mandate does not allow is refused, whoever asks");
   const [ada] = agents as [Agent];
   const search = onMission[2]!;
   await refused("off mission", () => ada.buy(`${casino.url}/v1/roulette`));
-  await refused("over the cap", () => ada.pay({ payee: search.payee, amount: CAP + 1n, ref: requestRef({ method: "GET", url: `${search.url}/v1/all` }) }));
+  await refused("over the cap", () =>
+    ada.pay({ payee: search.payee, amount: CAP + 1n, ref: requestRef({ method: "GET", url: `${search.url}/v1/all` }) }),
+  );
   await refused("over the budget", async () => {
     for (;;) await ada.buy(`${search.url}/v1/more`);
   });
@@ -155,11 +189,30 @@ async function demo(): Promise<void> {
   step("Plan, prove, settle");
   const prover = new Prover();
   closing.push(() => prover.close());
-  const outbox = new Outbox({ store, provider, signer: processorKey, confirmations: 1, replaceAfter: 60n, pollInterval: 100, ...clock });
-  const settler = new Settler({ domain, store, circuits: availableCircuits(rail.circuits), gateway: chain, prover, outbox, sender: processorKey.address as Address, now: clock.now });
+  const outbox = new Outbox({
+    store,
+    provider,
+    signer: processorKey,
+    confirmations: 1,
+    replaceAfter: 60n,
+    pollInterval: 100,
+    ...clock,
+  });
+  const settler = new Settler({
+    domain,
+    store,
+    circuits: availableCircuits(rail.circuits),
+    gateway: chain,
+    prover,
+    outbox,
+    sender: processorKey.address as Address,
+    now: clock.now,
+  });
   const planned = settler.plan();
   if (!planned) throw new Error("no payment waits");
-  say(`Batch ${planned.id}: ${planned.payments} payments of ${planned.rows.length} mandates, circuit ${planned.circuit}.`);
+  say(
+    `Batch ${planned.id}: ${planned.payments} payments of ${planned.rows.length} mandates, circuit ${planned.circuit}.`,
+  );
   const proved = await settler.prove(planned.id);
   say(`Proved in ${((proved.provedInMs ?? 0) / 1_000).toFixed(1)} s.`);
   const settled = await settler.finish(planned.id);
@@ -174,7 +227,10 @@ async function demo(): Promise<void> {
 
   step("The ledger (newest first; the last 12 of each kind)");
   const entries = store.ledger({ limit: 1_000 });
-  const shown = [...entries.filter(({ kind }) => kind === "refused"), ...entries.filter(({ kind }) => kind === "accepted").slice(0, 12)];
+  const shown = [
+    ...entries.filter(({ kind }) => kind === "refused"),
+    ...entries.filter(({ kind }) => kind === "accepted").slice(0, 12),
+  ];
   say(ledgerTable(shown, (payee) => store.payee(payee as Address)?.name ?? payee));
 
   step("What it cost");
@@ -186,15 +242,26 @@ async function demo(): Promise<void> {
       ["way to pay", "transactions", "gas", "gas a payment"],
       [
         ["Bursar, one proof", "1", String(settled.gasUsed), String(gas)],
-        ["single ERC-20 transfers", String(settled.payments), String(transfer * BigInt(settled.payments)), String(transfer)],
+        [
+          "single ERC-20 transfers",
+          String(settled.payments),
+          String(transfer * BigInt(settled.payments)),
+          String(transfer),
+        ],
       ],
     ),
   );
-  say(`\n${(Number(transfer) / Number(gas)).toFixed(1)} times less gas a payment. Done in ${((performance.now() - began) / 1_000).toFixed(0)} s.`);
+  say(
+    `\n${(Number(transfer) / Number(gas)).toFixed(1)} times less gas a payment. Done in ${((performance.now() - began) / 1_000).toFixed(0)} s.`,
+  );
 }
 
 async function post(url: string, body: unknown): Promise<void> {
-  const answer = await fetch(url, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(toWire(body)) });
+  const answer = await fetch(url, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(toWire(body)),
+  });
   if (!answer.ok) throw new Error(`${url}: ${await answer.text()}`);
 }
 

@@ -5,7 +5,7 @@
 import { execSync } from "node:child_process";
 
 const run = (command) => execSync(command, { stdio: "inherit" });
-const engineLoads = 'node --input-type=module -e "import \'@nomicfoundation/edr\'"';
+const engineLoads = "node --input-type=module -e \"import '@nomicfoundation/edr'\"";
 
 try {
   execSync(engineLoads, { stdio: "ignore" });

@@ -23,7 +23,8 @@ export class LocalNode {
       stdio: ["ignore", "pipe", "pipe"],
     });
     let output = "";
-    for (const stream of [node.stdout, node.stderr]) stream.on("data", (chunk: Buffer) => (output = (output + String(chunk)).slice(-4_000)));
+    for (const stream of [node.stdout, node.stderr])
+      stream.on("data", (chunk: Buffer) => (output = (output + String(chunk)).slice(-4_000)));
     const local = new LocalNode(`http://127.0.0.1:${port}`, node);
     const deadline = Date.now() + 60_000;
     while (!(await local.#answers())) {
@@ -59,7 +60,9 @@ function freePort(): Promise<number> {
     server.once("error", reject);
     server.listen(0, "127.0.0.1", () => {
       const address = server.address();
-      server.close(() => (typeof address === "object" && address ? resolve(address.port) : reject(new Error("no port"))));
+      server.close(() =>
+        typeof address === "object" && address ? resolve(address.port) : reject(new Error("no port")),
+      );
     });
   });
 }

@@ -37,18 +37,32 @@ export function createService(options: ServiceOptions): FastifyInstance {
     const ref = requestRef({ method: "GET", url });
     const header = request.headers[PAYMENT_HEADER.toLowerCase()];
     try {
-      if (typeof header !== "string") throw new BursarError("payment-missing", `${amount} units are asked.`, { value: 0n, limit: amount });
+      if (typeof header !== "string")
+        throw new BursarError("payment-missing", `${amount} units are asked.`, { value: 0n, limit: amount });
       const paid = decodePaymentHeader(header);
       verifyPaid(paid, { domain, payee, amount, ref, processor, now: BigInt(Math.floor(Date.now() / 1_000)) });
       const { agent, seq } = paid.receipt.receipt;
       const receipt = `${agent}:${seq}`;
-      if (used.has(receipt)) throw new BursarError("receipt-used", `Receipt ${seq} of ${agent} was used.`, { value: receipt });
+      if (used.has(receipt))
+        throw new BursarError("receipt-used", `Receipt ${seq} of ${agent} was used.`, { value: receipt });
       used.add(receipt);
     } catch (error) {
       const body = problem(error);
       return reply
         .status(body.status < 500 ? 402 : 500)
-        .header(PAYMENT_REQUIRED_HEADER, encodePaymentRequired({ domain, token, payee, amount, ref, url, processors: [processor], description: options.name }))
+        .header(
+          PAYMENT_REQUIRED_HEADER,
+          encodePaymentRequired({
+            domain,
+            token,
+            payee,
+            amount,
+            ref,
+            url,
+            processors: [processor],
+            description: options.name,
+          }),
+        )
         .type("application/problem+json")
         .send(body);
     }

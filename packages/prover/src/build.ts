@@ -1,6 +1,17 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, createReadStream, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  createReadStream,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -54,15 +65,25 @@ export async function buildCircuit(size: CircuitSize, progress: Progress = () =>
       await compile(size, staging);
       const { constraints } = readR1cs(readFileSync(join(staging, "circuit.r1cs")));
       let shown = 0;
-      await writeDevelopmentKey(join(staging, "circuit.r1cs"), join(staging, "circuit.zkey"), DEVELOPMENT_SEED, (fraction) => {
-        if (fraction - shown < 0.1) return;
-        shown = fraction;
-        progress(`${size.name}: development key ${Math.round(fraction * 100)} %`);
-      });
+      await writeDevelopmentKey(
+        join(staging, "circuit.r1cs"),
+        join(staging, "circuit.zkey"),
+        DEVELOPMENT_SEED,
+        (fraction) => {
+          if (fraction - shown < 0.1) return;
+          shown = fraction;
+          progress(`${size.name}: development key ${Math.round(fraction * 100)} %`);
+        },
+      );
       const key = await zKey.exportVerificationKey(join(staging, "circuit.zkey"), quiet);
       writeFileSync(join(staging, "verification-key.json"), JSON.stringify(key));
-      const files = Object.fromEntries(await Promise.all(FILES.map(async (file) => [file, await sha256(join(staging, file))] as const)));
-      writeFileSync(join(staging, "manifest.json"), JSON.stringify({ constraints: constraints.length, files } satisfies Manifest));
+      const files = Object.fromEntries(
+        await Promise.all(FILES.map(async (file) => [file, await sha256(join(staging, file))] as const)),
+      );
+      writeFileSync(
+        join(staging, "manifest.json"),
+        JSON.stringify({ constraints: constraints.length, files } satisfies Manifest),
+      );
       renameSync(staging, folder);
     } finally {
       rmSync(staging, { recursive: true, force: true });
@@ -87,12 +108,24 @@ export async function openCircuit(size: CircuitSize, folder: string = circuitFol
     const path = join(folder, file);
     const found = existsSync(path) ? await sha256(path) : "missing";
     if (found !== expected) {
-      throw new BursarError("key-corrupt", `${file} of circuit ${size.name} is not what was built.`, { value: found, limit: expected }, `Delete its folder below build/circuits. ${build}`);
+      throw new BursarError(
+        "key-corrupt",
+        `${file} of circuit ${size.name} is not what was built.`,
+        { value: found, limit: expected },
+        `Delete its folder below build/circuits. ${build}`,
+      );
     }
   }
   const verificationKey = JSON.parse(readFileSync(join(folder, "verification-key.json"), "utf8")) as VerificationKey;
   const at = (file: string): string => join(folder, file);
-  return { size, r1cs: at("circuit.r1cs"), wasm: at("circuit.wasm"), zkey: at("circuit.zkey"), verificationKey, constraints };
+  return {
+    size,
+    r1cs: at("circuit.r1cs"),
+    wasm: at("circuit.wasm"),
+    zkey: at("circuit.zkey"),
+    verificationKey,
+    constraints,
+  };
 }
 
 /**
@@ -109,10 +142,11 @@ async function compile({ name, segments, pages, power }: CircuitSize, folder: st
     await promisify(execFile)(process.execPath, [circom, ...flags], { cwd: folder, maxBuffer: 1 << 24 });
   } catch (error) {
     const { stdout = "", stderr = "" } = error as { stdout?: string; stderr?: string };
-    throw new Error(`circom refuses circuit ${name}:\n${stdout}${stderr}`);
+    throw new Error(`circom refuses circuit ${name}:\n${stdout}${stderr}`, { cause: error });
   }
   renameSync(join(folder, "circuit_js", "circuit.wasm"), join(folder, "circuit.wasm"));
-  for (const scratch of ["circuits", "circomlib", "circuit_js", "circuit.circom"]) rmSync(join(folder, scratch), { recursive: true });
+  for (const scratch of ["circuits", "circomlib", "circuit_js", "circuit.circom"])
+    rmSync(join(folder, scratch), { recursive: true });
   const { constraints, publicWires } = readR1cs(readFileSync(join(folder, "circuit.r1cs")));
   if (constraints.length + publicWires + 1 > 2 ** power) {
     throw new Error(`circuit ${name} has ${constraints.length} constraints, too many for its domain of 2^${power}`);
@@ -127,7 +161,8 @@ function mainOf(segments: number, pages: number): string {
 
 function fingerprint({ segments, pages }: CircuitSize): string {
   const hash = createHash("sha256").update(`${mainOf(segments, pages)}${DEVELOPMENT_SEED}${KEY_FORMAT}`);
-  for (const tool of ["circom2/package.json", "circomlib/package.json"]) hash.update(readFileSync(require.resolve(tool)));
+  for (const tool of ["circom2/package.json", "circomlib/package.json"])
+    hash.update(readFileSync(require.resolve(tool)));
   const sources = readdirSync(join(ROOT, "circuits"), { recursive: true, encoding: "utf8" });
   for (const file of sources.filter((path) => path.endsWith(".circom")).sort()) {
     hash.update(file).update(readFileSync(join(ROOT, "circuits", file)));

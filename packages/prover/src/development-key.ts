@@ -42,7 +42,10 @@ export async function writeDevelopmentKey(
   let done = 0;
   const points = new Map<number, Uint8Array>();
   for (const { section, group, values } of scalars) {
-    points.set(section, await multiples(curve, group, values, (count) => progress((done += count * (group === "G2" ? 3 : 1)) / total)));
+    points.set(
+      section,
+      await multiples(curve, group, values, (count) => progress((done += count * (group === "G2" ? 3 : 1)) / total)),
+    );
   }
   const header = await keyHeader(curve, r1cs, power, trapdoor);
   const coefficients = coefficientSection(r1cs);
@@ -86,7 +89,12 @@ interface Section {
 }
 
 /** Discrete logarithms of all points of the key, in the order of its sections. */
-function evaluate(curve: Curve, { constraints, wires, publicWires }: R1cs, power: number, trapdoor: Trapdoor): Section[] {
+function evaluate(
+  curve: Curve,
+  { constraints, wires, publicWires }: R1cs,
+  power: number,
+  trapdoor: Trapdoor,
+): Section[] {
   const { tau, alpha, beta, gamma, delta } = trapdoor;
   const root = (bits: number): bigint => curve.Fr.toObject(curve.Fr.w[bits]!);
   const lagrange = lagrangeAt(tau, root(power), 2 ** power);
@@ -152,7 +160,12 @@ function power(base: bigint, exponent: bigint): bigint {
 }
 
 /** value·G for each value, as affine points in Montgomery form; the zero value gives the point at infinity. */
-async function multiples(curve: Curve, group: "G1" | "G2", values: readonly bigint[], progress: (count: number) => void): Promise<Uint8Array> {
+async function multiples(
+  curve: Curve,
+  group: "G1" | "G2",
+  values: readonly bigint[],
+  progress: (count: number) => void,
+): Promise<Uint8Array> {
   const chunks: Promise<Uint8Array>[] = [];
   for (let start = 0; start < values.length; start += CHUNK) {
     const part = values.slice(start, start + CHUNK);
@@ -185,15 +198,28 @@ async function multiplesOf(curve: Curve, group: "G1" | "G2", values: readonly bi
       params: [{ var: 0 }, { var: 1, offset: i * FIELD_BYTES }, { val: FIELD_BYTES }, { var: 2, offset: i * jacobian }],
     }),
   );
-  task.push({ cmd: "CALL", fnName: `${prefix}_batchToAffine`, params: [{ var: 2 }, { val: values.length }, { var: 2 }] });
+  task.push({
+    cmd: "CALL",
+    fnName: `${prefix}_batchToAffine`,
+    params: [{ var: 2 }, { val: values.length }, { var: 2 }],
+  });
   task.push({ cmd: "GET", out: 0, var: 2, len: values.length * affine });
   const [points] = await curve.tm.queueAction(task);
   return points!;
 }
 
-async function keyHeader(curve: Curve, r1cs: R1cs, power: number, { alpha, beta, gamma, delta }: Trapdoor): Promise<Uint8Array> {
-  const [alpha1, beta1, delta1] = await Promise.all([alpha, beta, delta].map((value) => multiplesOf(curve, "G1", [value])));
-  const [beta2, gamma2, delta2] = await Promise.all([beta, gamma, delta].map((value) => multiplesOf(curve, "G2", [value])));
+async function keyHeader(
+  curve: Curve,
+  r1cs: R1cs,
+  power: number,
+  { alpha, beta, gamma, delta }: Trapdoor,
+): Promise<Uint8Array> {
+  const [alpha1, beta1, delta1] = await Promise.all(
+    [alpha, beta, delta].map((value) => multiplesOf(curve, "G1", [value])),
+  );
+  const [beta2, gamma2, delta2] = await Promise.all(
+    [beta, gamma, delta].map((value) => multiplesOf(curve, "G2", [value])),
+  );
   return Buffer.concat([
     uint32(FIELD_BYTES),
     littleEndian(Q),

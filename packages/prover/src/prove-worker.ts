@@ -1,15 +1,19 @@
 import { groth16 } from "snarkjs";
 
-interface Job {
-  input: object;
-  wasm: string;
-  zkey: string;
-}
+import type { Answer, Job } from "./prove.ts";
+import { quiet } from "./quiet.ts";
 
 process.on("message", (job: Job) => {
-  groth16.fullProve(job.input, job.wasm, job.zkey).then(
-    (proved) => process.send?.(proved),
-    (error: unknown) => process.send?.({ error: error instanceof Error ? error.message : String(error) }),
-  );
+  void answer(job).then((result) => process.send?.(result));
 });
 process.on("disconnect", () => process.exit());
+
+async function answer({ input, wasm, zkey, verificationKey }: Job): Promise<Answer> {
+  try {
+    const { proof, publicSignals } = await groth16.fullProve(input, wasm, zkey);
+    const verified = await groth16.verify(verificationKey, publicSignals, proof, quiet);
+    return { proof, publicSignals, verified };
+  } catch (error) {
+    return { error: error instanceof Error ? error.message : String(error) };
+  }
+}

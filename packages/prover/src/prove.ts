@@ -2,11 +2,10 @@ import { fork, type ChildProcess } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
 import { BursarError, type Hex } from "@bursar/protocol";
-import { groth16, type Groth16Proof } from "snarkjs";
+import type { Groth16Proof, VerificationKey } from "snarkjs";
 
 import { openCircuit, type BuiltCircuit } from "./build.ts";
 import type { CircuitSize } from "./circuits.ts";
-import { quiet } from "./quiet.ts";
 import type { Statement } from "./statement.ts";
 import { circuitIdOf } from "./verifier.ts";
 
@@ -19,8 +18,16 @@ export interface Proof {
   readonly signals: { readonly T: bigint; readonly C: bigint; readonly z: bigint };
 }
 
+/** What the worker is asked. */
+export interface Job {
+  readonly input: object;
+  readonly wasm: string;
+  readonly zkey: string;
+  readonly verificationKey: VerificationKey;
+}
+
 /** What the worker answers. */
-type Answer = { proof: Groth16Proof; publicSignals: string[] } | { error: string };
+export type Answer = { proof: Groth16Proof; publicSignals: string[]; verified: boolean } | { error: string };
 
 /**
  * Proves one statement after another in a process of its own, so that payments are accepted meanwhile and a prover that
@@ -56,12 +63,15 @@ export class Prover {
 
   async #prove(size: CircuitSize, { input, commitment }: Statement, challenge: bigint): Promise<Proof> {
     const { wasm, zkey, verificationKey } = await this.#circuit(size);
-    const answer = await this.#ask({ input: { ...input, z: challenge }, wasm, zkey });
+    const answer = await this.#ask({ input: { ...input, z: challenge }, wasm, zkey, verificationKey });
     if ("error" in answer) throw new BursarError("proof-invalid", `The statement cannot be proved: ${answer.error}`);
-    const { proof, publicSignals } = answer;
+    const { proof, publicSignals, verified } = answer;
     const [T, C, z] = publicSignals.map(BigInt) as [bigint, bigint, bigint];
-    if (C !== commitment || z !== challenge || !(await groth16.verify(verificationKey, publicSignals, proof, quiet))) {
-      throw new BursarError("proof-invalid", `The proof of circuit ${size.name} does not verify.`, { value: C, limit: commitment });
+    if (C !== commitment || z !== challenge || !verified) {
+      throw new BursarError("proof-invalid", `The proof of circuit ${size.name} does not verify.`, {
+        value: C,
+        limit: commitment,
+      });
     }
     return { circuitId: circuitIdOf(verificationKey), proof: wordsOf(proof), signals: { T, C, z } };
   }
@@ -76,7 +86,7 @@ export class Prover {
     return opened;
   }
 
-  #ask(job: object): Promise<Answer> {
+  #ask(job: Job): Promise<Answer> {
     const worker = (this.#worker ??= startWorker());
     return new Promise<Answer>((resolve, reject) => {
       const onMessage = (answer: Answer): void => {
@@ -86,7 +96,14 @@ export class Prover {
       const onExit = (code: number | null): void => {
         worker.off("message", onMessage);
         this.#worker = undefined;
-        reject(new BursarError("proof-invalid", `The prover ended (${code ?? "killed"}) before it answered.`, {}, "Check the memory; the batch can be proved again."));
+        reject(
+          new BursarError(
+            "proof-invalid",
+            `The prover ended (${code ?? "killed"}) before it answered.`,
+            {},
+            "Check the memory; the batch can be proved again.",
+          ),
+        );
       };
       worker.once("message", onMessage).once("exit", onExit);
       worker.send(job);
@@ -95,13 +112,10 @@ export class Prover {
 }
 
 function startWorker(): ChildProcess {
-  const worker = fork(fileURLToPath(new URL("./prove-worker.ts", import.meta.url)), {
+  return fork(fileURLToPath(new URL("./prove-worker.ts", import.meta.url)), {
     execArgv: ["--import", import.meta.resolve("tsx")],
     serialization: "advanced",
   });
-  worker.unref();
-  worker.channel?.unref();
-  return worker;
 }
 
 function wordsOf({ pi_a, pi_b, pi_c }: Groth16Proof): bigint[] {

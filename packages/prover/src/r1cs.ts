@@ -28,11 +28,20 @@ export function readR1cs(bytes: Buffer): R1cs {
   const body = sections.get(2)!;
   let position = 0;
   const word = (): number => body.readUInt32LE((position += 4) - 4);
-  const element = (): bigint => BigInt(`0x${Buffer.from(body.subarray(position, (position += width))).reverse().toString("hex")}`);
+  const element = (): bigint =>
+    BigInt(
+      `0x${Buffer.from(body.subarray(position, (position += width)))
+        .reverse()
+        .toString("hex")}`,
+    );
   const combination = (): LinearCombination => Array.from({ length: word() }, () => [word(), element()] as const);
   return {
     wires: header.readUInt32LE(width + 4),
     publicWires: header.readUInt32LE(width + 8) + header.readUInt32LE(width + 12),
-    constraints: Array.from({ length: header.readUInt32LE(width + 28) }, () => ({ a: combination(), b: combination(), c: combination() })),
+    constraints: Array.from({ length: header.readUInt32LE(width + 28) }, () => ({
+      a: combination(),
+      b: combination(),
+      c: combination(),
+    })),
   };
 }

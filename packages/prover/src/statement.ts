@@ -81,24 +81,39 @@ export function layOut(size: CircuitSize, rows: readonly BatchRow[]): Statement 
   for (const row of rows) validate(row);
   const segments = rows.flatMap((row) => split(size, row));
   if (rows.length === 0 || segments.length > size.segments) {
-    throw new BursarError("batch-does-not-fit", `The batch takes ${segments.length} segments; circuit ${size.name} has ${size.segments}.`, {
-      value: segments.length,
-      limit: size.segments,
-    });
+    throw new BursarError(
+      "batch-does-not-fit",
+      `The batch takes ${segments.length} segments; circuit ${size.name} has ${size.segments}.`,
+      {
+        value: segments.length,
+        limit: size.segments,
+      },
+    );
   }
   const input = circuitInput(size, segments);
-  return { rows: segments.filter(({ continues }) => !continues).map(claimOf), credits: creditsOf(rows), commitment: commitmentOf(size, segments, input), input };
+  return {
+    rows: segments.filter(({ continues }) => !continues).map(claimOf),
+    credits: creditsOf(rows),
+    commitment: commitmentOf(size, segments, input),
+    input,
+  };
 }
 
 function validate({ agent, seq, lines, paymentCap, allow }: BatchRow): void {
   const offset = Number(offsetOf(seq));
   if (lines.length <= offset) {
-    throw new BursarError("batch-does-not-fit", `The row of ${agent} settles no payment.`, { value: lines.length - offset, limit: 1 });
+    throw new BursarError("batch-does-not-fit", `The row of ${agent} settles no payment.`, {
+      value: lines.length - offset,
+      limit: 1,
+    });
   }
   for (const { payee, amount } of lines) {
     lineToField({ payee, amount });
     if (amount > paymentCap) {
-      throw new BursarError("above-payment-cap", `${amount} units are above the cap of ${paymentCap}.`, { value: amount, limit: paymentCap });
+      throw new BursarError("above-payment-cap", `${amount} units are above the cap of ${paymentCap}.`, {
+        value: amount,
+        limit: paymentCap,
+      });
     }
     if (allow[0] !== 0n && !allow.includes(BigInt(payee))) {
       throw new BursarError("payee-not-allowed", `${payee} is not in the list.`, { value: payee });
@@ -136,7 +151,8 @@ function turn(start: bigint, lines: BatchRow["lines"], salts: readonly bigint[])
   return { head, newBase };
 }
 
-const policyRootOf = ({ allow, paymentCap }: Pick<BatchRow, "allow" | "paymentCap">): bigint => poseidon([...allow, paymentCap]);
+const policyRootOf = ({ allow, paymentCap }: Pick<BatchRow, "allow" | "paymentCap">): bigint =>
+  poseidon([...allow, paymentCap]);
 
 const MASK_96 = (1n << 96n) - 1n;
 const MASK_32 = (1n << 32n) - 1n;
@@ -150,13 +166,20 @@ function claimOf({ row, head, newBase, packed }: Segment): Row {
 function creditsOf(rows: readonly BatchRow[]): Credit[] {
   const credits = new Map<Address, bigint>();
   for (const { seq, lines } of rows) {
-    for (const { payee, amount } of lines.slice(Number(offsetOf(seq)))) credits.set(payee, (credits.get(payee) ?? 0n) + amount);
+    for (const { payee, amount } of lines.slice(Number(offsetOf(seq))))
+      credits.set(payee, (credits.get(payee) ?? 0n) + amount);
   }
-  return [...credits].map(([payee, amount]) => ({ payee, amount })).sort((a, b) => (BigInt(a.payee) < BigInt(b.payee) ? -1 : 1));
+  return [...credits]
+    .map(([payee, amount]) => ({ payee, amount }))
+    .sort((a, b) => (BigInt(a.payee) < BigInt(b.payee) ? -1 : 1));
 }
 
 /** C over the values of every segment, an idle one with an open policy of cap 0, then all amounts. */
-function commitmentOf({ segments: count }: CircuitSize, segments: readonly Segment[], { amount }: CircuitInput): bigint {
+function commitmentOf(
+  { segments: count }: CircuitSize,
+  segments: readonly Segment[],
+  { amount }: CircuitInput,
+): bigint {
   const idlePolicy = poseidon(Array<bigint>(9).fill(0n));
   const values = Array.from({ length: count }, (_, index) => {
     const segment = segments[index];
@@ -168,8 +191,10 @@ function commitmentOf({ segments: count }: CircuitSize, segments: readonly Segme
 
 function circuitInput(size: CircuitSize, segments: readonly Segment[]): CircuitInput {
   const slots = segmentSlots(size);
-  const fill = <T>(make: (segment: Segment | undefined) => T): T[] => Array.from({ length: size.segments }, (_, index) => make(segments[index]));
-  const padded = (values: readonly bigint[], length: number, padding = 0n): bigint[] => Array.from({ length }, (_, index) => values[index] ?? padding);
+  const fill = <T>(make: (segment: Segment | undefined) => T): T[] =>
+    Array.from({ length: size.segments }, (_, index) => make(segments[index]));
+  const padded = (values: readonly bigint[], length: number, padding = 0n): bigint[] =>
+    Array.from({ length }, (_, index) => values[index] ?? padding);
   const flag = (length: number, at: number): bigint[] => Array.from({ length }, (_, index) => (index === at ? 1n : 0n));
   return {
     base: fill((segment) => segment?.row.base ?? 0n),
@@ -179,7 +204,9 @@ function circuitInput(size: CircuitSize, segments: readonly Segment[]): CircuitI
     last: fill((segment) => flag(slots, segment ? segment.lines.length - 1 : -1)),
     skip: fill((segment) => flag(PAGE_LINES - 1, (segment?.offset ?? 0) - 1)),
     salt: fill((segment) => padded(segment?.salts ?? [], size.pages)),
-    payee: fill((segment) => padded(segment?.lines.map(({ payee }) => BigInt(payee)) ?? [], slots, segment?.row.allow[0] ?? 0n)),
+    payee: fill((segment) =>
+      padded(segment?.lines.map(({ payee }) => BigInt(payee)) ?? [], slots, segment?.row.allow[0] ?? 0n),
+    ),
     amount: fill((segment) => padded(segment?.lines.map(({ amount }) => amount) ?? [], slots)),
   };
 }

@@ -14,8 +14,19 @@ const require = createRequire(import.meta.url);
 export function circuitIdOf(key: VerificationKey): Hex {
   const g1 = ([x, y]: string[]): string[] => [x!, y!];
   const g2 = ([x, y]: string[][]): string[] => [x![1]!, x![0]!, y![1]!, y![0]!];
-  const words = [g1(key.vk_alpha_1), g2(key.vk_beta_2), g2(key.vk_gamma_2), g2(key.vk_delta_2), ...key.IC.map(g1)].flat();
-  return keccak256(AbiCoder.defaultAbiCoder().encode(words.map(() => "uint256"), words)) as Hex;
+  const words = [
+    g1(key.vk_alpha_1),
+    g2(key.vk_beta_2),
+    g2(key.vk_gamma_2),
+    g2(key.vk_delta_2),
+    ...key.IC.map(g1),
+  ].flat();
+  return keccak256(
+    AbiCoder.defaultAbiCoder().encode(
+      words.map(() => "uint256"),
+      words,
+    ),
+  ) as Hex;
 }
 
 export interface VerifierOptions {
@@ -29,11 +40,20 @@ export interface VerifierOptions {
 
 /** Solidity source of an `IBatchVerifier` for a key: snarkjs' verifier inside, GPL-3.0 as that is. */
 export async function verifierSource({ name, zkey, verificationKey, development }: VerifierOptions): Promise<string> {
-  const template = readFileSync(join(dirname(require.resolve("snarkjs")), "../templates/verifier_groth16.sol.ejs"), "utf8");
+  const template = readFileSync(
+    join(dirname(require.resolve("snarkjs")), "../templates/verifier_groth16.sol.ejs"),
+    "utf8",
+  );
   const generated = await zKey.exportSolidityVerifier(zkey, { groth16: template }, quiet);
   return [
-    ["pragma solidity >=0.7.0 <0.9.0;", `pragma solidity 0.8.37;\n\nimport {IBatchVerifier} from "../interfaces/IBatchVerifier.sol";\n`],
-    ["contract Groth16Verifier {", `${title(name, development)}contract ${name} is IBatchVerifier {\n${members(verificationKey, development)}`],
+    [
+      "pragma solidity >=0.7.0 <0.9.0;",
+      `pragma solidity 0.8.37;\n\nimport {IBatchVerifier} from "../interfaces/IBatchVerifier.sol";\n`,
+    ],
+    [
+      "contract Groth16Verifier {",
+      `${title(name, development)}contract ${name} is IBatchVerifier {\n${members(verificationKey, development)}`,
+    ],
     ["function verifyProof(", "function _verifyProof("],
     ["public view returns (bool)", "private view returns (bool)"],
   ].reduce((source, [from, to]) => replaceOnce(source, from!, to!), generated);

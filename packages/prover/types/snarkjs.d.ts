@@ -39,7 +39,14 @@ declare module "snarkjs" {
   export const zKey: {
     newZKey(r1cs: string, ptau: string, zkey: string, logger?: Logger): Promise<Uint8Array>;
     contribute(from: string, to: string, name: string, entropy: string, logger?: Logger): Promise<Uint8Array>;
-    beacon(from: string, to: string, name: string, beacon: string, iterations: number, logger?: Logger): Promise<Uint8Array>;
+    beacon(
+      from: string,
+      to: string,
+      name: string,
+      beacon: string,
+      iterations: number,
+      logger?: Logger,
+    ): Promise<Uint8Array>;
     verifyFromR1cs(r1cs: string, ptau: string, zkey: string, logger?: Logger): Promise<boolean>;
     exportVerificationKey(zkey: string, logger?: Logger): Promise<VerificationKey>;
     exportSolidityVerifier(zkey: string, templates: { groth16: string }, logger?: Logger): Promise<string>;
@@ -47,7 +54,14 @@ declare module "snarkjs" {
   export const powersOfTau: {
     newAccumulator(curve: Curve, power: number, ptau: string, logger?: Logger): Promise<Uint8Array>;
     contribute(from: string, to: string, name: string, entropy: string, logger?: Logger): Promise<Uint8Array>;
-    beacon(from: string, to: string, name: string, beacon: string, iterations: number, logger?: Logger): Promise<Uint8Array>;
+    beacon(
+      from: string,
+      to: string,
+      name: string,
+      beacon: string,
+      iterations: number,
+      logger?: Logger,
+    ): Promise<Uint8Array>;
     preparePhase2(from: string, to: string, logger?: Logger): Promise<void>;
     verify(ptau: string, logger?: Logger): Promise<boolean>;
   };

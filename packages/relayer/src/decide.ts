@@ -1,4 +1,13 @@
-import { advance, allowsPayee, BursarError, formatAmount, hostMatches, type Line, type Payment, type Position } from "@bursar/protocol";
+import {
+  advance,
+  allowsPayee,
+  BursarError,
+  formatAmount,
+  hostMatches,
+  type Line,
+  type Payment,
+  type Position,
+} from "@bursar/protocol";
 
 import type { MandateRecord, PayeeProfile } from "./store.ts";
 

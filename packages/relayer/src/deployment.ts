@@ -61,7 +61,12 @@ export interface Rail {
 export function railOf(deployment: Deployment | undefined, chainId: bigint, genesis: string): Rail {
   const { escrow, registry, settlement } = deployment ?? {};
   if (!deployment || !escrow || !registry || !settlement || deployment.genesis !== genesis) {
-    throw new BursarError("wrong-chain", `No deployment is recorded for this chain ${chainId}.`, { value: chainId }, "Run `bursar deploy`.");
+    throw new BursarError(
+      "wrong-chain",
+      `No deployment is recorded for this chain ${chainId}.`,
+      { value: chainId },
+      "Run `bursar deploy`.",
+    );
   }
   const { circuits, tokens } = deployment;
   return { chainId, escrow, registry, settlement, circuits, tokens };

@@ -1,5 +1,12 @@
 import { BursarError, type Hex } from "@bursar/protocol";
-import { keccak256, Transaction, type Provider, type Signer, type TransactionReceipt, type TransactionRequest } from "ethers";
+import {
+  keccak256,
+  Transaction,
+  type Provider,
+  type Signer,
+  type TransactionReceipt,
+  type TransactionRequest,
+} from "ethers";
 
 import type { OutboxEntry, Store } from "./store.ts";
 

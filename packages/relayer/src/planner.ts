@@ -25,7 +25,8 @@ export function plan(store: Store, sizes: readonly CircuitSize[]): Plan | undefi
   if (!token) return undefined;
   const ofToken = waiting.filter(({ record }) => record.mandate.token === token);
   const ascending = [...sizes].sort((a, b) => capacity(a) - capacity(b));
-  const size = ascending.find((candidate) => neededSegments(candidate, ofToken) <= candidate.segments) ?? ascending.at(-1);
+  const size =
+    ascending.find((candidate) => neededSegments(candidate, ofToken) <= candidate.segments) ?? ascending.at(-1);
   if (!size) throw new BursarError("key-missing", "No circuit has a verifier on chain.", {}, "Run `bursar deploy`.");
   const rows = pack(store, size, ofToken);
   const payments = rows.reduce((sum, { lines, seq }) => sum + lines.length - Number(offsetOf(seq)), 0);
@@ -72,5 +73,13 @@ function rowOf(store: Store, mandate: Mandate, from: { base: bigint; seq: bigint
   const start = seq - offsetOf(seq);
   const payments = store.payments(agent, start + 1n, start + BigInt(slots));
   const salts = payments.filter((_, index) => index % PAGE_LINES === 0).map(({ salt }) => salt);
-  return { agent, base, seq, allow: allowList(payees), paymentCap, salts, lines: payments.map(({ payment }) => payment.line) };
+  return {
+    agent,
+    base,
+    seq,
+    allow: allowList(payees),
+    paymentCap,
+    salts,
+    lines: payments.map(({ payment }) => payment.line),
+  };
 }

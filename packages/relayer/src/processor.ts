@@ -96,8 +96,18 @@ export class Processor {
     const known = store.mandate(mandate.agent);
     if (known) return known;
     assertPolicyAgrees(mandate);
-    expectEqual("terms-mismatch", "The terms are not the ones that the owner signed.", termsHash(terms), mandate.termsHash);
-    expectEqual("wrong-processor", "The mandate names another processor.", mandate.processor, await signer.getAddress());
+    expectEqual(
+      "terms-mismatch",
+      "The terms are not the ones that the owner signed.",
+      termsHash(terms),
+      mandate.termsHash,
+    );
+    expectEqual(
+      "wrong-processor",
+      "The mandate names another processor.",
+      mandate.processor,
+      await signer.getAddress(),
+    );
     const onChain = await chain.mandate(mandate.agent);
     if (onChain.state !== "open") {
       throw new BursarError(
@@ -224,7 +234,15 @@ export class Processor {
     const earlier = this.#decide(request, digest);
     if (earlier) return earlier;
     const acceptedAt = now();
-    return store.addPayment({ agent, payment, signature, digest, salt, acceptedAt, settleBy: acceptedAt + settleWithin });
+    return store.addPayment({
+      agent,
+      payment,
+      signature,
+      digest,
+      salt,
+      acceptedAt,
+      settleBy: acceptedAt + settleWithin,
+    });
   }
 
   /** @returns The same payment, if it was accepted before. */
@@ -271,8 +289,23 @@ function expectEqual(code: ErrorCode, message: string, value: string, limit: str
 
 function expectSameMandate(mandate: Mandate, onChain: MandateOnChain): void {
   const signed = { ...mandate, payeesHash: payeesHash(mandate.payees) };
-  const fields = ["owner", "token", "budget", "paymentCap", "validUntil", "processor", "payeesHash", "policyRoot", "termsHash"] as const;
+  const fields = [
+    "owner",
+    "token",
+    "budget",
+    "paymentCap",
+    "validUntil",
+    "processor",
+    "payeesHash",
+    "policyRoot",
+    "termsHash",
+  ] as const;
   for (const field of fields) {
-    expectEqual("mandate-conflict", `Another ${field} stands on chain for this agent.`, String(signed[field]), String(onChain[field]));
+    expectEqual(
+      "mandate-conflict",
+      `Another ${field} stands on chain for this agent.`,
+      String(signed[field]),
+      String(onChain[field]),
+    );
   }
 }

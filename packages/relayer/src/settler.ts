@@ -1,4 +1,14 @@
-import { BursarError, challenge, hashLine, transcript, type Address, type Credit, type Domain, type Hex, type Row } from "@bursar/protocol";
+import {
+  BursarError,
+  challenge,
+  hashLine,
+  transcript,
+  type Address,
+  type Credit,
+  type Domain,
+  type Hex,
+  type Row,
+} from "@bursar/protocol";
 import { circuitSize, layOut, type BatchRow, type CircuitSize, type Proof, type Statement } from "@bursar/prover";
 
 import type { Outbox } from "./outbox.ts";
@@ -73,7 +83,10 @@ export class Settler {
   plan(): BatchRecord | undefined {
     const { store, circuits, now } = this.#options;
     return store.transact(() => {
-      const planned = plan(store, circuits.map(({ size }) => size));
+      const planned = plan(
+        store,
+        circuits.map(({ size }) => size),
+      );
       if (!planned) return undefined;
       const { circuit, token, payments } = planned;
       const { rows } = this.#layOut(circuit, planned.rows);
@@ -96,7 +109,14 @@ export class Settler {
     const { circuitId, size } = this.#circuit(batch.circuit);
     const statement = this.#layOut(batch.circuit, replay(store, batch));
     const { rows, credits, commitment } = statement;
-    const bound = transcript({ chainId: domain.chainId, settlement: gateway.settlement, circuitId, commitment, rows, credits });
+    const bound = transcript({
+      chainId: domain.chainId,
+      settlement: gateway.settlement,
+      circuitId,
+      commitment,
+      rows,
+      credits,
+    });
     const began = performance.now();
     const { proof, signals } = await prover.prove(size, statement, challenge(bound));
     const calldata = gateway.encode({
@@ -138,7 +158,8 @@ export class Settler {
 
   #circuit(name: string): Circuit {
     const circuit = this.#options.circuits.find(({ size }) => size.name === name);
-    if (!circuit) throw new BursarError("key-missing", `No verifier of circuit ${name} stands on chain.`, { value: name });
+    if (!circuit)
+      throw new BursarError("key-missing", `No verifier of circuit ${name} stands on chain.`, { value: name });
     return circuit;
   }
 

@@ -1,6 +1,15 @@
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 
-import { BursarError, type Address, type Hex, type Line, type Mandate, type Payment, type Row, type Terms } from "@bursar/protocol";
+import {
+  BursarError,
+  type Address,
+  type Hex,
+  type Line,
+  type Mandate,
+  type Payment,
+  type Row,
+  type Terms,
+} from "@bursar/protocol";
 
 /** A mandate as the processor knows it: what was signed, and where the chain stands. */
 export interface MandateRecord {
@@ -202,16 +211,16 @@ type Columns = Record<string, string | number | bigint | null>;
 
 const text = (row: Columns, column: string): string => String(row[column]);
 const whole = (row: Columns, column: string): bigint => BigInt(row[column] as number);
-const optional = <T>(value: unknown, read: (present: string) => T): T | null =>
+const optional = <T>(value: Columns[string] | undefined, read: (present: string) => T): T | null =>
   value === null || value === undefined ? null : read(String(value));
 
 /** JSON of records whose strings are all hex, with bigints as `<digits>n`. */
 const encode = (value: unknown): string =>
   JSON.stringify(value, (_key, item: unknown) => (typeof item === "bigint" ? `${item}n` : item));
-const decode = <T>(json: string): T =>
+const decode = (json: string): unknown =>
   JSON.parse(json, (_key, item: unknown) =>
     typeof item === "string" && /^\d+n$/.test(item) ? BigInt(item.slice(0, -1)) : item,
-  ) as T;
+  );
 
 /**
  * The processor's memory: SQLite with a write-ahead log, synced to disk at each commit. What {@link transact}
@@ -224,7 +233,9 @@ export class Store {
   /** @param path - file of the database, created if missing; `:memory:` for a store that is not kept. */
   constructor(path: string) {
     this.#db = new DatabaseSync(path);
-    this.#db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON;");
+    this.#db.exec(
+      "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON;",
+    );
     this.#db.exec(SCHEMA);
   }
 
@@ -362,9 +373,12 @@ export class Store {
 
   /** Payments `from … to` of one ledger, in order. */
   payments(agent: Address, from: bigint, to: bigint): AcceptedPayment[] {
-    return this.#all(`${PAYMENTS} WHERE agent = ? AND seq BETWEEN ? AND ? ORDER BY seq`, agent, Number(from), Number(to)).map(
-      paymentOf,
-    );
+    return this.#all(
+      `${PAYMENTS} WHERE agent = ? AND seq BETWEEN ? AND ? ORDER BY seq`,
+      agent,
+      Number(from),
+      Number(to),
+    ).map(paymentOf);
   }
 
   /** Mandates that have payments in no batch and none in an unfinished one, the most urgent first. */
@@ -497,7 +511,12 @@ export class Store {
   }
 
   markProved(id: number, calldata: Hex, provedInMs: number): void {
-    this.#run("UPDATE batch SET state = 'proved', calldata = ?, proved_in_ms = ? WHERE id = ?", calldata, provedInMs, id);
+    this.#run(
+      "UPDATE batch SET state = 'proved', calldata = ?, proved_in_ms = ? WHERE id = ?",
+      calldata,
+      provedInMs,
+      id,
+    );
   }
 
   /** Records a signed transaction before it is broadcast. */
@@ -599,7 +618,7 @@ const PAYMENTS = "SELECT payment.*, journal.at FROM payment JOIN journal USING (
 
 function readMandate(row: Columns): MandateRecord {
   return {
-    mandate: decode(text(row, "mandate")),
+    mandate: decode(text(row, "mandate")) as Mandate,
     terms: JSON.parse(text(row, "terms")) as Terms,
     unitScale: BigInt(text(row, "unit_scale")),
     settled: { base: BigInt(text(row, "base")), seq: whole(row, "seq"), spent: BigInt(text(row, "spent")) },
@@ -636,7 +655,7 @@ function batchOf(row: Columns): BatchRecord {
     state: text(row, "state") as BatchState,
     circuit: text(row, "circuit"),
     token: text(row, "token") as Address,
-    rows: decode(text(row, "rows")),
+    rows: decode(text(row, "rows")) as SettledRow[],
     payments: Number(row["payments"]),
     total: BigInt(text(row, "total")),
     createdAt: whole(row, "created_at"),

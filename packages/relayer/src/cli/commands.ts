@@ -23,6 +23,7 @@ import {
   type Address,
   type Hex,
   type Mandate,
+  type Problem,
   type SignedPayment,
   type SignedReceipt,
   type Terms,
@@ -73,7 +74,11 @@ export async function deposit(session: Session, output: Output, units: bigint, t
   await (await erc20.approve(session.rail.escrow, amount)).wait();
   const receipt = await (await chain.escrow.connect(owner).deposit(token, amount, address)).wait();
   const free = await chain.escrow.freeOf(token, address);
-  report(output, { owner: address, token, free, transaction: receipt?.hash }, `${address} has ${formatAmount(free)} free in the escrow.`);
+  report(
+    output,
+    { owner: address, token, free, transaction: receipt?.hash },
+    `${address} has ${formatAmount(free)} free in the escrow.`,
+  );
 }
 
 export function addPayee(session: Session, output: Output, profile: PayeeProfile): Promise<void> {
@@ -84,7 +89,14 @@ export function addPayee(session: Session, output: Output, profile: PayeeProfile
 
 export function listPayees(session: Session, output: Output): Promise<void> {
   const payees = session.store.payees();
-  report(output, payees, table(["name", "address", "host", "category"], payees.map((p) => [p.name, p.address, p.host, p.category])));
+  report(
+    output,
+    payees,
+    table(
+      ["name", "address", "host", "category"],
+      payees.map((p) => [p.name, p.address, p.host, p.category]),
+    ),
+  );
   return Promise.resolve();
 }
 
@@ -106,7 +118,12 @@ export async function openMandate(
   draft: MandateDraft,
   confirm: (question: string) => Promise<boolean>,
 ): Promise<void> {
-  const terms = parseWire(termsSchema, { version: 1, purpose: draft.purpose, categories: draft.category, hosts: draft.host });
+  const terms = parseWire(termsSchema, {
+    version: 1,
+    purpose: draft.purpose,
+    categories: draft.category,
+    hosts: draft.host,
+  });
   const owner = await session.account("owner");
   const processor = await session.processor();
   const agent = await session.keys.create();
@@ -120,20 +137,34 @@ export async function openMandate(
   const free = await chain.escrow.freeOf(mandate.token, owner.address);
   const needed = mandate.budget * (await chain.escrow.unitScale(mandate.token));
   if (free < needed) {
-    throw new BursarError("above-budget", `The owner has ${free} base units free; the budget needs ${needed}.`, { value: needed, limit: free }, "Run `bursar deposit` first.");
+    throw new BursarError(
+      "above-budget",
+      `The owner has ${free} base units free; the budget needs ${needed}.`,
+      { value: needed, limit: free },
+      "Run `bursar deposit` first.",
+    );
   }
-  const sent = await chain.registry.connect(owner).open({ ...mandate, payees: [...mandate.payees] }, signatures[0]!, signatures[1]!);
+  const sent = await chain.registry
+    .connect(owner)
+    .open({ ...mandate, payees: [...mandate.payees] }, signatures[0]!, signatures[1]!);
   const mined = await sent.wait();
   const own = mandate.processor === (await session.keys.load("processor")).address;
   if (own) await processor.register(mandate, terms);
   report(
     output,
     { mandate, terms, transaction: mined?.hash, registered: own },
-    `Mandate of agent ${mandate.agent} is open (transaction ${mined?.hash}).` + (own ? "" : ` Register it with its processor: POST /mandates.`),
+    `Mandate of agent ${mandate.agent} is open (transaction ${mined?.hash}).` +
+      (own ? "" : ` Register it with its processor: POST /mandates.`),
   );
 }
 
-async function draftMandate(session: Session, draft: MandateDraft, terms: Terms, owner: Address, agent: Address): Promise<Mandate> {
+async function draftMandate(
+  session: Session,
+  draft: MandateDraft,
+  terms: Terms,
+  owner: Address,
+  agent: Address,
+): Promise<Mandate> {
   const payees = draft.payee.map((payee) => parseAddress(payee));
   const paymentCap = parseAmount(draft.cap);
   if (!/^\d{1,4}$/.test(draft.hours) || Number(draft.hours) < 1) {
@@ -146,7 +177,9 @@ async function draftMandate(session: Session, draft: MandateDraft, terms: Terms,
     budget: parseAmount(draft.budget),
     paymentCap,
     validUntil: now() + BigInt(draft.hours) * 3_600n,
-    processor: draft.processor ? parseAddress(draft.processor) : ((await session.keys.loadOrCreate("processor")).address as Address),
+    processor: draft.processor
+      ? parseAddress(draft.processor)
+      : ((await session.keys.loadOrCreate("processor")).address as Address),
     payees,
     policyRoot: headHex(policyRoot(payees, paymentCap)),
     termsHash: termsHash(terms),
@@ -185,7 +218,10 @@ export async function showMandate(session: Session, output: Output, agent: Addre
     ["payment cap", formatAmount(onChain.paymentCap)],
     ["valid until", time(onChain.validUntil)],
     ["purpose", record?.terms.purpose ?? "not known to this processor"],
-    ["accepted", accepted ? `${formatAmount(accepted.spent)} in ${accepted.seq} payments` : "not known to this processor"],
+    [
+      "accepted",
+      accepted ? `${formatAmount(accepted.spent)} in ${accepted.seq} payments` : "not known to this processor",
+    ],
     ["settled", `${formatAmount(onChain.spent)} in ${onChain.seq} payments`],
     ["remaining", formatAmount(onChain.budget - (accepted?.spent ?? onChain.spent))],
   ];
@@ -217,9 +253,20 @@ export interface Purchase {
   processorUrl?: string;
 }
 
-export async function pay(session: Session, output: Output, agent: Address, payee: Address, amount: bigint, purchase: Purchase): Promise<void> {
+export async function pay(
+  session: Session,
+  output: Output,
+  agent: Address,
+  payee: Address,
+  amount: bigint,
+  purchase: Purchase,
+): Promise<void> {
   const wallet = await session.keys.load(agent);
-  const path = join(session.options.home, "ledgers", `${session.chainId}-${session.rail.registry.slice(2, 10)}-${agent}.json`);
+  const path = join(
+    session.options.home,
+    "ledgers",
+    `${session.chainId}-${session.rail.registry.slice(2, 10)}-${agent}.json`,
+  );
   const state = existsSync(path) ? { state: parseLedgerState(JSON.parse(readFileSync(path, "utf8"))) } : {};
   const ledger = new AgentLedger({ domain: session.domain, agent, secret: saltSecret(wallet), ...state });
   const { payment, salt } = ledger.draft({ payee, amount, ref: refOf(purchase) });
@@ -230,7 +277,11 @@ export async function pay(session: Session, output: Output, agent: Address, paye
     const answer = await send({ agent, payment, signature, salt });
     ledger.commit();
     keep(path, ledger);
-    report(output, answer, `Accepted: payment ${payment.seq} of ${formatAmount(amount)} to ${payee}; settles by ${time(answer.receipt.settleBy)}.`);
+    report(
+      output,
+      answer,
+      `Accepted: payment ${payment.seq} of ${formatAmount(amount)} to ${payee}; settles by ${time(answer.receipt.settleBy)}.`,
+    );
   } catch (error) {
     if (error instanceof BursarError && error.code !== "chain-unavailable") {
       ledger.discard();
@@ -257,16 +308,21 @@ function overHttp(url: string): Send {
     }).catch((error: unknown) => {
       throw unanswered(url, (error as Error).message);
     });
-    const body = (await response.json()) as unknown;
+    const body: unknown = await response.json();
     if (response.ok) return parseWire(signedReceiptSchema, body);
-    const { code, detail, details, advice } = body as { code: BursarError["code"]; detail: string; details: Record<string, string>; advice?: string };
+    const { code, detail, details, advice } = body as Problem;
     if (response.status >= 500) throw unanswered(url, detail);
     throw new BursarError(code, detail, details, advice);
   };
 }
 
 function unanswered(url: string, reason: string): BursarError {
-  return new BursarError("chain-unavailable", `The processor at ${url} gave no answer: ${reason}`, { value: url }, "Repeat the same command: it resends the same payment.");
+  return new BursarError(
+    "chain-unavailable",
+    `The processor at ${url} gave no answer: ${reason}`,
+    { value: url },
+    "Repeat the same command: it resends the same payment.",
+  );
 }
 
 function refOf({ ref, url, method, memo }: Purchase): Hex {
@@ -292,12 +348,22 @@ export async function batch(session: Session, output: Output): Promise<void> {
   try {
     const settler = await session.settler(prover);
     const planned = session.store.batches(["planned"])[0] ?? settler.plan();
-    if (!planned) return report(output, null, "No payment waits.");
-    progress(output, `proving ${planned.payments} payments of ${planned.rows.length} mandates in circuit ${planned.circuit}`);
+    if (!planned) {
+      report(output, null, "No payment waits.");
+      return;
+    }
+    progress(
+      output,
+      `proving ${planned.payments} payments of ${planned.rows.length} mandates in circuit ${planned.circuit}`,
+    );
     const proved = await settler.prove(planned.id);
-    report(output, proved, `Batch ${proved.id} is proved (${proved.payments} payments, ${proved.provedInMs} ms). Run \`bursar settle\`.`);
+    report(
+      output,
+      proved,
+      `Batch ${proved.id} is proved (${proved.payments} payments, ${proved.provedInMs} ms). Run \`bursar settle\`.`,
+    );
   } finally {
-    await prover.close();
+    prover.close();
   }
 }
 
@@ -313,7 +379,7 @@ export async function settle(session: Session, output: Output): Promise<void> {
     }
     report(output, ended, ended.length === 0 ? "No batch is under way." : batchTable(ended));
   } finally {
-    await prover.close();
+    prover.close();
   }
 }
 
@@ -321,10 +387,17 @@ export async function payout(session: Session, output: Output, payee: Address, t
   const { chain } = session;
   const token = session.token(tokenName);
   const credit = await chain.escrow.creditOf(token, payee);
-  if (credit === 0n) return report(output, { payee, token, paid: 0n }, `${payee} has no credit.`);
+  if (credit === 0n) {
+    report(output, { payee, token, paid: 0n }, `${payee} has no credit.`);
+    return;
+  }
   const sender = await session.account("processor");
   const mined = await (await chain.escrow.connect(sender).sweepCredit(token, payee)).wait();
-  report(output, { payee, token, paid: credit, transaction: mined?.hash }, `${payee} was paid ${formatAmount(credit / (await chain.escrow.unitScale(token)))}.`);
+  report(
+    output,
+    { payee, token, paid: credit, transaction: mined?.hash },
+    `${payee} was paid ${formatAmount(credit / (await chain.escrow.unitScale(token)))}.`,
+  );
 }
 
 export function status(session: Session, output: Output): Promise<void> {
@@ -341,7 +414,11 @@ export function status(session: Session, output: Output): Promise<void> {
 export function ledger(session: Session, output: Output, filter: LedgerFilter): Promise<void> {
   const { store } = session;
   const entries = store.ledger(filter);
-  report(output, entries, ledgerTable(entries, (payee) => store.payee(payee as Address)?.name ?? short(payee)));
+  report(
+    output,
+    entries,
+    ledgerTable(entries, (payee) => store.payee(payee as Address)?.name ?? short(payee)),
+  );
   return Promise.resolve();
 }
 
@@ -372,7 +449,7 @@ export async function serve(session: Session, output: Output, port: number, sett
   running = false;
   await server.close();
   await rounds;
-  await prover.close();
+  prover.close();
 }
 
 function batchTable(batches: readonly BatchRecord[]): string {

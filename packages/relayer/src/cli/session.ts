@@ -28,7 +28,8 @@ export interface SessionOptions {
 }
 
 export const now = (): bigint => BigInt(Math.floor(Date.now() / 1_000));
-export const sleep = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));
+export const sleep = (milliseconds: number): Promise<void> =>
+  new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** What one run of a command needs, opened on first use and closed together. */
 export class Session {
@@ -75,7 +76,9 @@ export class Session {
   get store(): Store {
     if (!this.#store) {
       mkdirSync(this.options.home, { recursive: true, mode: 0o700 });
-      this.#store = new Store(join(this.options.home, `processor-${this.chainId}-${this.rail.registry.slice(2, 10)}.db`));
+      this.#store = new Store(
+        join(this.options.home, `processor-${this.chainId}-${this.rail.registry.slice(2, 10)}.db`),
+      );
     }
     return this.#store;
   }
@@ -90,8 +93,26 @@ export class Session {
     const signer = await this.account("processor");
     const { store, chain, provider, domain } = this;
     const { confirmations } = this.options;
-    const outbox = new Outbox({ store, provider, signer, confirmations, replaceAfter: 60n, pollInterval: 500, now, sleep });
-    return new Settler({ domain, store, circuits: availableCircuits(this.rail.circuits), gateway: chain, prover, outbox, sender: signer.address as Address, now });
+    const outbox = new Outbox({
+      store,
+      provider,
+      signer,
+      confirmations,
+      replaceAfter: 60n,
+      pollInterval: 500,
+      now,
+      sleep,
+    });
+    return new Settler({
+      domain,
+      store,
+      circuits: availableCircuits(this.rail.circuits),
+      gateway: chain,
+      prover,
+      outbox,
+      sender: signer.address as Address,
+      now,
+    });
   }
 
   /** The key `name` with money for gas: a local chain's first account gives some to a new key. */
@@ -102,7 +123,12 @@ export class Session {
       await (await faucet.sendTransaction({ to: wallet.address, value: parseEther("10") })).wait();
     }
     if ((await this.provider.getBalance(wallet.address)) === 0n) {
-      throw new BursarError("transaction-failed", `The key «${name}» has no money for gas.`, { value: formatEther(0n), account: wallet.address }, `Send some to ${wallet.address}.`);
+      throw new BursarError(
+        "transaction-failed",
+        `The key «${name}» has no money for gas.`,
+        { value: formatEther(0n), account: wallet.address },
+        `Send some to ${wallet.address}.`,
+      );
     }
     return wallet;
   }
@@ -117,8 +143,10 @@ export class Session {
     const { tokens } = this.rail;
     const symbols = Object.keys(tokens);
     const symbol = name ?? symbols[0] ?? "";
-    const found = tokens[symbol] ?? Object.values(tokens).find((address) => address.toLowerCase() === symbol.toLowerCase());
-    if (!found) throw new BursarError("malformed-input", `No token «${symbol}».`, { value: symbol, limit: symbols.join(" ") });
+    const found =
+      tokens[symbol] ?? Object.values(tokens).find((address) => address.toLowerCase() === symbol.toLowerCase());
+    if (!found)
+      throw new BursarError("malformed-input", `No token «${symbol}».`, { value: symbol, limit: symbols.join(" ") });
     return found;
   }
 }
