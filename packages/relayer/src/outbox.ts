@@ -40,13 +40,12 @@ export class Outbox {
 
   /**
    * Sends `request` for `batch` unless it was sent before, and waits until it is final.
-   * @throws {@link BursarError} `transaction-failed` when it was mined and failed.
+   * @throws {@link BursarError} `transaction-failed` when it was mined and reverted.
    */
   async deliver(batch: number, request: TransactionRequest): Promise<TransactionReceipt> {
-    const { store, sleep, pollInterval } = this.#options;
-    if (store.transactions(batch).length === 0) await this.#sign(batch, request);
+    const { sleep, pollInterval } = this.#options;
     for (;;) {
-      const receipt = await this.#patiently(() => this.#look(batch));
+      const receipt = await this.#patiently(() => this.#look(batch, request));
       if (receipt?.status === 0) {
         throw new BursarError("transaction-failed", `Transaction ${receipt.hash} was mined and reverted.`, {
           value: receipt.hash,
@@ -57,27 +56,30 @@ export class Outbox {
     }
   }
 
-  /** @returns The receipt once it is final; keeps the transaction alive until then. */
-  async #look(batch: number): Promise<TransactionReceipt | undefined> {
-    const { store, provider, confirmations, replaceAfter, now } = this.#options;
+  /**
+   * @returns The receipt once it is final; until then keeps a transaction alive. Of several that were mined, which takes a
+   * reorganisation or a nonce used by something else, the one that succeeded counts: the contract lets no second.
+   */
+  async #look(batch: number, request: TransactionRequest): Promise<TransactionReceipt | undefined> {
+    const { store, provider, signer, confirmations, replaceAfter, now } = this.#options;
     const sent = store.transactions(batch);
-    for (const { hash } of sent) {
-      const receipt = await provider.getTransactionReceipt(hash);
-      if (receipt) return (await receipt.confirmations()) >= confirmations ? receipt : undefined;
-    }
     const [newest] = sent;
-    if (!newest) return undefined;
-    if (now() - newest.sentAt >= replaceAfter) await this.#replace(newest);
+    const used = newest && (await provider.getTransactionCount(signer.getAddress(), "latest")) > newest.nonce;
+    const receipts = await Promise.all(sent.map(({ hash }) => provider.getTransactionReceipt(hash)));
+    const mined = receipts.find((receipt) => receipt?.status === 1) ?? receipts.find((receipt) => receipt);
+    if (mined) return (await mined.confirmations()) >= confirmations ? mined : undefined;
+    if (!newest || used) await this.#sign(batch, request);
+    else if (now() - newest.sentAt >= replaceAfter) await this.#replace(newest);
     else if (!(await provider.getTransaction(newest.hash))) await this.#broadcast(newest.raw);
     return undefined;
   }
 
   async #sign(batch: number, request: TransactionRequest): Promise<void> {
-    const { store, provider, signer } = this.#options;
+    const { provider, signer } = this.#options;
     const from = await signer.getAddress();
     const fees = await provider.getFeeData();
     const priority = fees.maxPriorityFeePerGas ?? 1_000_000_000n;
-    await this.#record(batch, {
+    await this.#send(batch, {
       ...request,
       from,
       type: 2,
@@ -87,15 +89,13 @@ export class Outbox {
       maxPriorityFeePerGas: priority,
       maxFeePerGas: fees.maxFeePerGas ?? 2n * priority,
     });
-    const [entry] = store.transactions(batch);
-    if (entry) await this.#broadcast(entry.raw);
   }
 
   /** The same call at the same nonce, at fees a quarter higher: nodes ask for at least a tenth. */
   async #replace(entry: OutboxEntry): Promise<void> {
     const { to, data, chainId, gasLimit, nonce } = Transaction.from(entry.raw);
     const raised = (fee: bigint): bigint => (fee * 5n) / 4n + 1n;
-    await this.#record(entry.batch, {
+    await this.#send(entry.batch, {
       to,
       data,
       chainId,
@@ -105,11 +105,10 @@ export class Outbox {
       maxFeePerGas: raised(entry.maxFeePerGas),
       maxPriorityFeePerGas: raised(entry.maxPriorityFeePerGas),
     });
-    const [replacement] = this.#options.store.transactions(entry.batch);
-    if (replacement) await this.#broadcast(replacement.raw);
   }
 
-  async #record(batch: number, transaction: TransactionRequest): Promise<void> {
+  /** Signs, records, and only then broadcasts. */
+  async #send(batch: number, transaction: TransactionRequest): Promise<void> {
     const { store, signer, now } = this.#options;
     const raw = (await signer.signTransaction(transaction)) as Hex;
     store.addTransaction({
@@ -121,6 +120,7 @@ export class Outbox {
       hash: keccak256(raw) as Hex,
       sentAt: now(),
     });
+    await this.#broadcast(raw);
   }
 
   /** A node that knows the transaction already, or has mined its nonce, says so with an error: the next look tells. */

@@ -382,18 +382,16 @@ export class Store {
   }
 
   /** Mandates that have payments in no batch and none in an unfinished one, the most urgent first. */
-  unbatched(): { agent: Address; from: bigint; to: bigint; settleBy: bigint }[] {
+  unbatched(): { agent: Address; to: bigint }[] {
     return this.#all(
-      `SELECT agent, MIN(seq) AS first, MAX(seq) AS last, MIN(settle_by) AS settle_by FROM payment AS p
+      `SELECT agent, MAX(seq) AS last FROM payment AS p
        WHERE batch IS NULL AND NOT EXISTS (
          SELECT 1 FROM payment JOIN batch ON batch.id = payment.batch
          WHERE payment.agent = p.agent AND batch.state NOT IN ('settled', 'failed'))
        GROUP BY agent ORDER BY MIN(settle_by), agent`,
     ).map((row) => ({
       agent: text(row, "agent") as Address,
-      from: whole(row, "first"),
       to: whole(row, "last"),
-      settleBy: whole(row, "settle_by"),
     }));
   }
 

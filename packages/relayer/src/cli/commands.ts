@@ -326,7 +326,7 @@ function unanswered(url: string, reason: string): BursarError {
 }
 
 function refOf({ ref, url, method, memo }: Purchase): Hex {
-  if (ref !== undefined) return parseWire(bytes32Schema, ref) as Hex;
+  if (ref !== undefined) return parseWire(bytes32Schema, ref);
   if (url !== undefined) return requestRef({ method, url });
   if (memo !== undefined) return keccak256(toUtf8Bytes(memo)) as Hex;
   throw new BursarError("malformed-input", "What is bought is missing.", {}, "Pass --url, --memo or --ref.");
@@ -391,7 +391,7 @@ export async function payout(session: Session, output: Output, payee: Address, t
     report(output, { payee, token, paid: 0n }, `${payee} has no credit.`);
     return;
   }
-  const sender = await session.account("processor");
+  const sender = await session.account("sweeper");
   const mined = await (await chain.escrow.connect(sender).sweepCredit(token, payee)).wait();
   report(
     output,
