@@ -7,11 +7,12 @@ import type { InterfaceAbi } from "ethers";
 
 /**
  * A compiled contract of which no typed factory exists in every checkout, such as a generated verifier.
- * @param source - path below `contracts/` without `.sol`; the contract has the file's name.
+ * @param source - path below `contracts/` without `.sol`; the contract has the file's name, or the one after a `#`.
  * @throws BursarError `key-missing` when it was not built.
  */
 export function readArtifact(source: string): { abi: InterfaceAbi; bytecode: string } {
-  const path = fileURLToPath(new URL(`../artifacts/contracts/${source}.sol/${basename(source)}.json`, import.meta.url));
+  const [file = source, contract = basename(source)] = source.split("#");
+  const path = fileURLToPath(new URL(`../artifacts/contracts/${file}.sol/${contract}.json`, import.meta.url));
   if (!existsSync(path)) {
     throw new BursarError(
       "key-missing",

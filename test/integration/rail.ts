@@ -1,0 +1,225 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import {
+  AgentLedger,
+  headHex,
+  policyRoot,
+  signMandate,
+  signPayment,
+  termsHash,
+  type Address,
+  type Domain,
+  type Hex,
+  type Mandate,
+  type SignedPayment,
+  type SignedReceipt,
+  type Terms,
+} from "@bursar/protocol";
+import { Prover } from "@bursar/prover";
+import {
+  availableCircuits,
+  Chain,
+  Outbox,
+  Processor,
+  railOf,
+  Settler,
+  Store,
+  type SettlerOptions,
+} from "@bursar/relayer";
+import { hexlify, id, NonceManager, parseEther, randomBytes, Wallet, ZeroHash, type JsonRpcProvider } from "ethers";
+
+import { deploy, settingsOf } from "../../deploy/index.ts";
+import { LocalNode } from "../../scripts/demo/node.ts";
+import { TestUSD__factory, type TestUSD } from "../../typechain-types/index.ts";
+
+export const OPEN_TERMS: Terms = { version: 1, purpose: "anything a test buys", categories: [], hosts: [] };
+
+/** An agent with its mandate, paying in process. */
+export class PayingAgent {
+  readonly wallet: Wallet;
+  readonly ledger: AgentLedger;
+  readonly #rail: TestRail;
+
+  constructor(rail: TestRail, wallet: Wallet) {
+    this.#rail = rail;
+    this.wallet = wallet;
+    this.ledger = new AgentLedger({ domain: rail.domain, agent: this.address, secret: id(wallet.address) as Hex });
+  }
+
+  get address(): Address {
+    return this.wallet.address as Address;
+  }
+
+  /** The next payment, signed and not yet sent. */
+  async sign(payee: Address, amount: bigint, ref: Hex = ZeroHash as Hex): Promise<SignedPayment> {
+    const { payment, salt } = this.ledger.draft({ payee, amount, ref });
+    return {
+      agent: this.address,
+      payment,
+      signature: await signPayment(this.wallet, this.#rail.domain, payment),
+      salt,
+    };
+  }
+
+  async pay(payee: Address, amount: bigint, ref?: Hex): Promise<SignedReceipt> {
+    const signed = await this.sign(payee, amount, ref);
+    try {
+      const receipt = await this.#rail.processor.accept(signed);
+      this.ledger.commit();
+      return receipt;
+    } catch (error) {
+      this.ledger.discard();
+      throw error;
+    }
+  }
+}
+
+/** A whole rail on a local chain of its own: real contracts, real store, real proofs. */
+export class TestRail {
+  readonly folder = mkdtempSync(join(tmpdir(), "bursar-test-"));
+  readonly node: LocalNode;
+  readonly provider: JsonRpcProvider;
+  readonly chain: Chain;
+  readonly domain: Domain;
+  readonly token: Address;
+  readonly dollar: TestUSD;
+  readonly owner: NonceManager;
+  readonly processorKey: Wallet;
+  readonly store: Store;
+  readonly processor: Processor;
+  readonly prover = new Prover();
+  readonly outbox: Outbox;
+  readonly settler: Settler;
+  readonly ownerAddress: Address;
+  /** Seconds that the processor's clock is ahead. */
+  skew = 0n;
+
+  private constructor(
+    node: LocalNode,
+    provider: JsonRpcProvider,
+    chain: Chain,
+    owner: NonceManager,
+    ownerAddress: Address,
+    processorKey: Wallet,
+    options: Partial<SettlerOptions>,
+  ) {
+    this.node = node;
+    this.provider = provider;
+    this.chain = chain;
+    this.domain = { chainId: chain.rail.chainId, registry: chain.rail.registry };
+    this.token = chain.rail.tokens["tUSD"]!;
+    this.owner = owner;
+    this.ownerAddress = ownerAddress;
+    this.processorKey = processorKey;
+    this.dollar = TestUSD__factory.connect(this.token, owner);
+    this.store = new Store(join(this.folder, "processor.db"));
+    const { domain, store, prover } = this;
+    const sender = processorKey.address as Address;
+    this.processor = new Processor({
+      domain,
+      store,
+      chain,
+      signer: processorKey,
+      settleWithin: 3_600n,
+      now: () => this.now(),
+    });
+    this.outbox = new Outbox({
+      store,
+      provider,
+      signer: processorKey,
+      confirmations: 1,
+      replaceAfter: 60n,
+      pollInterval: 20,
+      now: () => this.now(),
+      sleep: (ms) => new Promise((done) => setTimeout(done, ms)),
+    });
+    this.settler = new Settler({
+      domain,
+      store,
+      circuits: availableCircuits(chain.rail.circuits),
+      gateway: chain,
+      prover,
+      outbox: this.outbox,
+      sender,
+      now: () => this.now(),
+      ...options,
+    });
+  }
+
+  static async start(options: Partial<SettlerOptions> = {}): Promise<TestRail> {
+    const node = await LocalNode.start();
+    const provider = node.provider();
+    const folder = mkdtempSync(join(tmpdir(), "bursar-deployment-"));
+    const deployment = await deploy(new NonceManager(await provider.getSigner(0)), provider, {
+      settings: settingsOf(31_337n, {}),
+      folder,
+    });
+    rmSync(folder, { recursive: true });
+    const owner = new NonceManager(await provider.getSigner(1));
+    const processorKey = new Wallet(hexlify(randomBytes(32)), provider);
+    await (await owner.sendTransaction({ to: processorKey.address, value: parseEther("10") })).wait();
+    const chain = new Chain(railOf(deployment, 31_337n, deployment.genesis), provider);
+    return new TestRail(node, provider, chain, owner, (await owner.getAddress()) as Address, processorKey, options);
+  }
+
+  now(): bigint {
+    return BigInt(Math.floor(Date.now() / 1_000)) + this.skew;
+  }
+
+  stop(): void {
+    this.prover.close();
+    this.store.close();
+    this.provider.destroy();
+    this.node.stop();
+    rmSync(this.folder, { recursive: true });
+  }
+
+  /** Puts `units` of a mintable token into the owner's free balance. */
+  async fund(units: bigint, token: Address = this.token): Promise<void> {
+    const { escrow } = this.chain;
+    await (await escrow.connect(this.owner).registerToken(token)).wait();
+    const amount = units * (await escrow.unitScale(token));
+    const erc20 = TestUSD__factory.connect(token, this.owner);
+    await (await erc20.mint(this.ownerAddress, amount)).wait();
+    await (await erc20.approve(this.chain.rail.escrow, amount)).wait();
+    await (await escrow.connect(this.owner).deposit(token, amount, this.ownerAddress)).wait();
+  }
+
+  draft(agent: Address, overrides: Partial<Mandate> = {}, terms: Terms = OPEN_TERMS): Mandate {
+    const { payees = [], paymentCap = 1_000n } = overrides;
+    return {
+      owner: this.ownerAddress,
+      agent,
+      token: this.token,
+      budget: 100_000n,
+      validUntil: this.now() + 86_400n,
+      processor: this.processorKey.address as Address,
+      policyRoot: headHex(policyRoot(payees, paymentCap)),
+      termsHash: termsHash(terms),
+      ...overrides,
+      payees,
+      paymentCap,
+    };
+  }
+
+  /** Funds, signs, opens and registers a mandate for a fresh agent. */
+  async open(overrides: Partial<Mandate> = {}, terms: Terms = OPEN_TERMS): Promise<PayingAgent> {
+    const agent = new PayingAgent(this, new Wallet(hexlify(randomBytes(32))));
+    const mandate = this.draft(agent.address, overrides, terms);
+    await this.fund(mandate.budget, mandate.token);
+    const signatures = await Promise.all(
+      [this.owner, agent.wallet].map((signer) => signMandate(signer, this.domain, mandate)),
+    );
+    const registry = this.chain.registry.connect(this.owner);
+    await (await registry.open({ ...mandate, payees: [...mandate.payees] }, signatures[0]!, signatures[1]!)).wait();
+    await this.processor.register(mandate, terms);
+    return agent;
+  }
+
+  /** An address that nobody has paid before. */
+  payee(): Address {
+    return Wallet.createRandom().address as Address;
+  }
+}
