@@ -95,7 +95,7 @@ describe("The rail", function () {
   it("settles in several batches what no circuit holds at once", async () => {
     const payee = rail.payee();
     const agents = await Promise.all([rail.open()]);
-    const total = await payMany(agents[0]!, [payee], capacity(circuitSize("default")) + 3);
+    const total = await payMany(agents[0], [payee], capacity(circuitSize("default")) + 3);
     const ended = await rail.settler.run();
     expect(ended.map(({ state, payments }) => [state, payments])).to.deep.equal([
       ["settled", 175],
@@ -237,7 +237,7 @@ describe("The rail", function () {
         credits,
         commitment,
         evaluation,
-        proof as never,
+        proof,
       ]);
       try {
         await rail.provider.call({ from, to: rail.chain.settlement, data });
