@@ -36,16 +36,22 @@ import { TestUSD__factory, type TestUSD } from "../../typechain-types/index.ts";
 
 export const OPEN_TERMS: Terms = { version: 1, purpose: "anything a test buys", categories: [], hosts: [] };
 
+/** Where an agent's payments go. */
+export interface Counter {
+  readonly domain: Domain;
+  readonly processor: Processor;
+}
+
 /** An agent with its mandate, paying in process. */
 export class PayingAgent {
   readonly wallet: Wallet;
   readonly ledger: AgentLedger;
-  readonly #rail: TestRail;
+  readonly #counter: Counter;
 
-  constructor(rail: TestRail, wallet: Wallet) {
-    this.#rail = rail;
+  constructor(counter: Counter, wallet: Wallet) {
+    this.#counter = counter;
     this.wallet = wallet;
-    this.ledger = new AgentLedger({ domain: rail.domain, agent: this.address, secret: id(wallet.address) as Hex });
+    this.ledger = new AgentLedger({ domain: counter.domain, agent: this.address, secret: id(wallet.address) as Hex });
   }
 
   get address(): Address {
@@ -58,7 +64,7 @@ export class PayingAgent {
     return {
       agent: this.address,
       payment,
-      signature: await signPayment(this.wallet, this.#rail.domain, payment),
+      signature: await signPayment(this.wallet, this.#counter.domain, payment),
       salt,
     };
   }
@@ -66,7 +72,7 @@ export class PayingAgent {
   async pay(payee: Address, amount: bigint, ref?: Hex): Promise<SignedReceipt> {
     const signed = await this.sign(payee, amount, ref);
     try {
-      const receipt = await this.#rail.processor.accept(signed);
+      const receipt = await this.#counter.processor.accept(signed);
       this.ledger.commit();
       return receipt;
     } catch (error) {

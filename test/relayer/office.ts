@@ -1,0 +1,114 @@
+import {
+  BursarError,
+  headHex,
+  policyRoot,
+  signPayment,
+  startOf,
+  termsHash,
+  toWire,
+  type Address,
+  type Domain,
+  type Mandate,
+  type Payment,
+  type SignedPayment,
+  type Terms,
+} from "@bursar/protocol";
+import { Processor, Store, type MandateReader, type ProcessorOptions } from "@bursar/relayer";
+import { id, Wallet } from "ethers";
+
+import { PayingAgent } from "../integration/rail.ts";
+
+export const ANYTHING: Terms = { version: 1, purpose: "whatever a test buys", categories: [], hosts: [] };
+
+/** A key that every process derives alike from its name. */
+export const keyOf = (name: string): Wallet => new Wallet(id(`bursar test ${name}`));
+export const addressOf = (name: string): Address => keyOf(name).address as Address;
+
+export const DOMAIN: Domain = { chainId: 31_337n, registry: addressOf("registry") };
+export const NOW = 1_800_000_000n;
+
+/** Accepting a payment asks the chain nothing; what does ask has the real one in its test. */
+const unreachable: MandateReader = { mandate: () => Promise.reject(new Error("this office has no chain")) };
+
+export function draftMandate(agent: Address, overrides: Partial<Mandate> = {}, terms: Terms = ANYTHING): Mandate {
+  const { payees = [], paymentCap = 1_000n } = overrides;
+  return {
+    owner: addressOf("owner"),
+    agent,
+    token: addressOf("token"),
+    budget: 100_000n,
+    validUntil: NOW + 86_400n,
+    processor: addressOf("processor"),
+    policyRoot: headHex(policyRoot(payees, paymentCap)),
+    termsHash: termsHash(terms),
+    ...overrides,
+    payees,
+    paymentCap,
+  };
+}
+
+/** A processor and its store, without a chain; opened again on the same path it goes on where it stopped. */
+export class Office {
+  readonly domain = DOMAIN;
+  readonly store: Store;
+  readonly processor: Processor;
+  /** Unix seconds. */
+  clock = NOW;
+
+  constructor(path = ":memory:", overrides: Partial<ProcessorOptions> = {}) {
+    this.store = new Store(path);
+    this.processor = new Processor({
+      domain: DOMAIN,
+      store: this.store,
+      chain: unreachable,
+      signer: keyOf("processor"),
+      settleWithin: 3_600n,
+      now: () => this.clock,
+      ...overrides,
+    });
+  }
+
+  /** An agent whose mandate stands in the books, as after its registration. */
+  agent(name: string, overrides: Partial<Mandate> = {}, terms: Terms = ANYTHING): PayingAgent {
+    const agent = new PayingAgent(this, keyOf(name));
+    const base = BigInt(startOf(DOMAIN, agent.address).base);
+    this.store.transact(() =>
+      this.store.addMandate({
+        mandate: draftMandate(agent.address, overrides, terms),
+        terms,
+        unitScale: 1n,
+        settled: { base, seq: 0n, spent: 0n },
+        revokedAt: null,
+      }),
+    );
+    return agent;
+  }
+
+  /** Everything that the books say, as text: equal texts, equal books. */
+  snapshot(): string {
+    const { store } = this;
+    const refusals = store.mandates().map(({ mandate }) => store.refusals(mandate.agent));
+    return JSON.stringify(toWire([store.counts(), store.mandates(), store.ledger({ limit: 10_000 }), refusals]));
+  }
+}
+
+/** `payment`, signed by `agent` whatever it says. */
+export async function signAs(
+  { wallet, address }: PayingAgent,
+  payment: Payment,
+  salt: bigint,
+  domain: Domain = DOMAIN,
+): Promise<SignedPayment> {
+  return { agent: address, payment, salt, signature: await signPayment(wallet, domain, payment) };
+}
+
+/** The refusal that `attempt` ends with. */
+export async function refusalOf(attempt: () => unknown): Promise<BursarError> {
+  try {
+    await attempt();
+  } catch (error) {
+    if (error instanceof BursarError) return error;
+    throw error;
+  }
+  throw new Error("it was not refused");
+}
