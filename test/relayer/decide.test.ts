@@ -1,5 +1,6 @@
 import {
   advance,
+  headHex,
   MAX_AMOUNT,
   MAX_TOTAL,
   PAGE_LINES,
@@ -265,7 +266,7 @@ describe("decide", function () {
           ...honest,
           seq: honest.seq + seqOff,
           spent: honest.spent + spentOff,
-          head: `0x${(BigInt(honest.head) + headOff).toString(16).padStart(64, "0")}`,
+          head: headHex(BigInt(honest.head) + headOff),
         };
         const met = circumstances(tail, { now: late ? NOW + 86_401n : NOW });
         const { budget, paymentCap } = met.record.mandate;
@@ -291,7 +292,7 @@ describe("decide", function () {
       fc.asyncProperty(fc.array(attempts, { maxLength: 6 }), async (plan) => {
         const office = new Office();
         const agent = office.agent("agent", { budget: 1_200n, paymentCap: 500n, payees: [SHOP] });
-        let tail = startOf(DOMAIN, AGENT);
+        let tail: Position = startOf(DOMAIN, AGENT);
         for (const { amount, payee, seqOff, spentOff, salt } of plan) {
           const { payment, position: next } = advance(tail, line(amount, payee), salt);
           const altered = { ...payment, seq: payment.seq + seqOff, spent: payment.spent + spentOff };

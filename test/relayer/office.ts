@@ -94,7 +94,7 @@ export class Office {
 
 /** `payment`, signed by `agent` whatever it says. */
 export async function signAs(
-  { wallet, address }: PayingAgent,
+  { wallet, address }: Pick<PayingAgent, "wallet" | "address">,
   payment: Payment,
   salt: bigint,
   domain: Domain = DOMAIN,

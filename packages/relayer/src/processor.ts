@@ -1,6 +1,7 @@
 import {
   assertPolicyAgrees,
   BursarError,
+  hashMandate,
   hashPayment,
   hashRevocation,
   offsetOf,
@@ -89,12 +90,11 @@ export class Processor {
 
   /**
    * Takes up a mandate that stands open on chain and whose signed terms are `terms`. Repeating it changes nothing.
-   * @throws {@link BursarError} `mandate-not-open`, `wrong-processor`, `terms-mismatch`, `policy-mismatch`.
+   * @throws {@link BursarError} `mandate-not-open`, `wrong-processor`, `terms-mismatch`, `policy-mismatch`,
+   * `mandate-conflict` when another mandate of the same agent is known or stands on chain.
    */
   async register(mandate: Mandate, terms: Terms): Promise<MandateRecord> {
-    const { store, chain, signer } = this.#options;
-    const known = store.mandate(mandate.agent);
-    if (known) return known;
+    const { store, chain, signer, domain } = this.#options;
     assertPolicyAgrees(mandate);
     expectEqual(
       "terms-mismatch",
@@ -108,6 +108,16 @@ export class Processor {
       mandate.processor,
       await signer.getAddress(),
     );
+    const known = store.mandate(mandate.agent);
+    if (known) {
+      expectEqual(
+        "mandate-conflict",
+        "Another mandate of this agent is known.",
+        hashMandate(domain, mandate),
+        hashMandate(domain, known.mandate),
+      );
+      return known;
+    }
     const onChain = await chain.mandate(mandate.agent);
     if (onChain.state !== "open") {
       throw new BursarError(

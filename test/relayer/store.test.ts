@@ -1,0 +1,260 @@
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { headHex, MAX_AMOUNT, MAX_TOTAL, type Address, type Hex, type Payment } from "@bursar/protocol";
+import { Store, type AcceptedPayment, type Refusal } from "@bursar/relayer";
+import { expect } from "chai";
+import { id, ZeroHash } from "ethers";
+import fc from "fast-check";
+
+import { addressOf, ANYTHING, draftMandate, keyOf, NOW } from "./office.ts";
+
+const AGENT = addressOf("agent");
+const SHOP = addressOf("shop");
+
+function withMandate(agent: Address = AGENT, store = new Store(":memory:")): Store {
+  store.addMandate({
+    mandate: draftMandate(agent),
+    terms: ANYTHING,
+    unitScale: 1n,
+    settled: { base: 1n, seq: 0n, spent: 0n },
+    revokedAt: null,
+  });
+  return store;
+}
+
+function payment(seq: bigint, overrides: Partial<Payment> = {}): Payment {
+  return { seq, spent: seq, head: headHex(seq), line: { payee: SHOP, amount: 1n, ref: ZeroHash as Hex }, ...overrides };
+}
+
+function accepted(of: Payment, agent: Address = AGENT): Omit<AcceptedPayment, "logIndex" | "batch"> {
+  return {
+    agent,
+    payment: of,
+    signature: "0x00",
+    digest: id(`${agent} ${of.seq}`) as Hex,
+    salt: 2n ** 248n - 1n,
+    settleBy: NOW + 3_600n,
+    acceptedAt: NOW,
+  };
+}
+
+function refused(of: Payment, digest: string, code = "above-budget"): Refusal & { digest: Hex } {
+  const line = { agent: AGENT, payment: of, signature: "0x01" as Hex, digest: id(digest) as Hex };
+  return { ...line, code, message: `refused ${digest}`, details: { value: "1" }, advice: null, at: NOW };
+}
+
+describe("the store", function () {
+  this.timeout(60_000);
+
+  it("P11 answer_implies_durable: every receipt told before kill -9 is in the books afterwards", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "bursar-store-"));
+    for (const wanted of [1, 40, 150]) {
+      const path = join(folder, `${wanted}.db`);
+      const child = spawn(
+        process.execPath,
+        ["--import", "tsx", fileURLToPath(new URL("accepts-forever.ts", import.meta.url)), path],
+        { stdio: ["ignore", "pipe", "inherit"] },
+      );
+      let told = "";
+      child.stdout.on("data", (chunk: Buffer) => {
+        told += String(chunk);
+        if (told.split("\n").length > wanted) child.kill("SIGKILL");
+      });
+      await new Promise((resolve) => child.once("close", resolve));
+      const lines = told.trim().split("\n");
+      expect(lines.length).to.be.at.least(wanted);
+      const store = new Store(path);
+      for (const line of lines) {
+        const [seq = "", logIndex, head] = line.split(" ");
+        const kept = store.payment(addressOf("steady"), BigInt(seq));
+        expect(kept && `${kept.payment.seq} ${kept.logIndex} ${kept.payment.head}`).to.equal(
+          `${seq} ${logIndex} ${head}`,
+        );
+      }
+      store.close();
+    }
+    rmSync(folder, { recursive: true });
+  });
+
+  it("keeps all of a transaction or nothing", () => {
+    const store = withMandate();
+    store.transact(() => store.addPayment(accepted(payment(1n))));
+    expect(() =>
+      store.transact(() => {
+        store.addPayment(accepted(payment(2n)));
+        store.addRefusal(refused(payment(3n), "late"));
+        throw new Error("power cut");
+      }),
+    ).to.throw("power cut");
+    expect(store.counts()).to.deep.equal({ mandates: 1, payments: 1, unbatched: 1, refusals: 0 });
+    expect(store.ledger()).to.have.length(1);
+    expect(store.transact(() => store.addPayment(accepted(payment(2n)))).logIndex).to.equal(1n);
+  });
+
+  it("refuses a second payment on one number, and a payment of no mandate", () => {
+    const store = withMandate();
+    store.addPayment(accepted(payment(1n)));
+    expect(() => store.transact(() => store.addPayment(accepted(payment(1n, { spent: 9n }))))).to.throw(/UNIQUE/);
+    expect(() => store.transact(() => store.addPayment(accepted(payment(1n), SHOP)))).to.throw(/FOREIGN KEY/);
+    expect(store.payment(AGENT, 1n)?.payment.spent).to.equal(1n);
+  });
+
+  it("K11: amounts and totals are exact to the unit up to 2^64 − 1, after reopening too", () => {
+    const folder = mkdtempSync(join(tmpdir(), "bursar-store-"));
+    const path = join(folder, "store.db");
+    const edges = [2n ** 53n - 1n, 2n ** 53n, 2n ** 53n + 1n, 2n ** 63n - 1n, 2n ** 63n, 2n ** 63n + 1n, MAX_TOTAL];
+    edges.forEach((value, index) => {
+      const agent = addressOf(`edge ${index}`);
+      const mandate = draftMandate(agent, { budget: value, validUntil: value });
+      const settled = { base: 2n ** 253n + value, seq: 7n, spent: value };
+      const one = payment(1n, { spent: value, line: { payee: SHOP, amount: MAX_AMOUNT, ref: ZeroHash as Hex } });
+      const record = { mandate, terms: ANYTHING, unitScale: 10n ** 18n, settled, revokedAt: null };
+      const writing = new Store(path);
+      writing.transact(() => writing.addMandate(record));
+      writing.transact(() => writing.addPayment(accepted(one, agent)));
+      writing.transact(() => writing.addRefusal({ ...refused(payment(value, { spent: value }), `${value}`), agent }));
+      writing.close();
+      const reading = new Store(path);
+      expect(reading.mandate(agent)).to.deep.equal(record);
+      expect(reading.payment(agent, 1n)?.payment).to.deep.equal(one);
+      expect(reading.refusals(agent)[0]?.payment).to.deep.equal(payment(value, { spent: value }));
+      expect(reading.ledger({ agent }).map(({ seq, amount }) => [seq, amount])).to.deep.equal([
+        [value, 1n],
+        [1n, MAX_AMOUNT],
+      ]);
+      reading.setSettled(agent, { base: value, seq: 8n, spent: value });
+      expect(reading.mandate(agent)?.settled).to.deep.equal({ base: value, seq: 8n, spent: value });
+      reading.close();
+    });
+    rmSync(folder, { recursive: true });
+  });
+
+  it("K11: batch totals and debits are exact beyond 2^64", () => {
+    const store = withMandate();
+    store.addPayment(accepted(payment(1n)));
+    const debit = 2n ** 96n - 1n;
+    const row = {
+      agent: AGENT,
+      seq: 0n,
+      base: 1n,
+      head: 2n,
+      newBase: 1n,
+      policyRoot: 3n,
+      debit,
+      count: 1n,
+      offset: 0n,
+    };
+    const rows = [{ ...row, spent: MAX_TOTAL }];
+    const id = store.addBatch({ circuit: "tiny", token: SHOP, rows, payments: 1, total: debit, createdAt: NOW });
+    expect(store.batch(id)).to.deep.include({ rows, total: debit });
+    store.markSettled(id, { transaction: "0x01", block: 1, gasUsed: 2n ** 63n });
+    expect(store.batch(id)?.gasUsed).to.equal(2n ** 63n);
+    expect(store.mandateOf(AGENT).settled).to.deep.equal({ base: 1n, seq: 1n, spent: MAX_TOTAL + debit });
+  });
+
+  it("journals accepted and refused payments in the order in which they came, newest first", () => {
+    const store = withMandate();
+    store.addPayment(accepted(payment(1n)));
+    store.addRefusal(refused(payment(2n), "a"));
+    store.addPayment(accepted(payment(2n)));
+    store.addRefusal(refused(payment(3n), "b"));
+    const entries = store.ledger().map(({ position, kind, seq }) => ({ position, kind, seq }));
+    expect(entries).to.deep.equal([
+      { position: 4, kind: "refused", seq: 3n },
+      { position: 3, kind: "accepted", seq: 2n },
+      { position: 2, kind: "refused", seq: 2n },
+      { position: 1, kind: "accepted", seq: 1n },
+    ]);
+    expect([1n, 2n].map((seq) => store.payment(AGENT, seq)?.logIndex)).to.deep.equal([0n, 1n]);
+  });
+
+  it("records the same refusal of the same payment once, and another reason besides", () => {
+    const store = withMandate();
+    for (const code of ["above-budget", "above-budget", "mandate-expired"])
+      store.addRefusal(refused(payment(1n), "same", code));
+    expect(store.refusals(AGENT).map(({ code }) => code)).to.deep.equal(["above-budget", "mandate-expired"]);
+  });
+
+  it("pages through the ledger without gap or repetition while rows arrive", () => {
+    const steps = fc.array(fc.constantFrom("pay", "refuse"), { minLength: 1, maxLength: 40 });
+    fc.assert(
+      fc.property(steps, steps, fc.integer({ min: 1, max: 7 }), (before, meanwhile, limit) => {
+        const store = withMandate();
+        let [seq, refusals] = [0n, 0];
+        const apply = (step: string): void => {
+          if (step === "pay") store.addPayment(accepted(payment(++seq)));
+          else store.addRefusal(refused(payment(seq + 1n), `refusal ${++refusals}`));
+        };
+        before.forEach(apply);
+        const seen: number[] = [];
+        let late = 0;
+        for (let page = store.ledger({ limit }); page.length > 0; page = store.ledger({ limit, before: seen.at(-1) })) {
+          seen.push(...page.map(({ position }) => position));
+          if (late < meanwhile.length) apply(meanwhile[late++]!);
+        }
+        expect(seen).to.deep.equal(before.map((_, index) => before.length - index));
+        store.close();
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it("filters the ledger by agent and by payee", () => {
+    const other = addressOf("other");
+    const store = withMandate(other, withMandate());
+    store.addPayment(accepted(payment(1n)));
+    store.addPayment(accepted(payment(1n, { line: { payee: other, amount: 1n, ref: ZeroHash as Hex } }), other));
+    expect(store.ledger({ agent: AGENT }).map(({ agent }) => agent)).to.deep.equal([AGENT]);
+    expect(store.ledger({ payee: other }).map(({ payee }) => payee)).to.deep.equal([other]);
+    expect(store.ledger({ agent: AGENT, payee: other })).to.deep.equal([]);
+  });
+
+  it("offers the most urgent mandate first, and none whose batch is under way", () => {
+    const other = addressOf("other");
+    const store = withMandate(other, withMandate());
+    store.addPayment({ ...accepted(payment(1n)), settleBy: NOW + 200n });
+    store.addPayment({ ...accepted(payment(1n), other), settleBy: NOW + 100n });
+    store.addPayment({ ...accepted(payment(2n)), settleBy: NOW + 300n });
+    expect(store.unbatched()).to.deep.equal([
+      { agent: other, to: 1n },
+      { agent: AGENT, to: 2n },
+    ]);
+    const row = {
+      agent: AGENT,
+      seq: 0n,
+      base: 1n,
+      head: 2n,
+      newBase: 1n,
+      policyRoot: 3n,
+      debit: 1n,
+      count: 1n,
+      offset: 0n,
+    };
+    const rows = [{ ...row, spent: 0n }];
+    const id = store.addBatch({ circuit: "tiny", token: SHOP, rows, payments: 1, total: 1n, createdAt: NOW });
+    expect(store.unbatched()).to.deep.equal([{ agent: other, to: 1n }]);
+    store.markFailed(id, "refused");
+    expect(store.unbatched().map(({ agent, to }) => [agent, to])).to.deep.equal([
+      [other, 1n],
+      [AGENT, 2n],
+    ]);
+    expect(store.ledger({ agent: AGENT }).map(({ status, batch }) => [status, batch])).to.deep.equal([
+      ["accepted", null],
+      ["accepted", null],
+    ]);
+  });
+
+  it("registers a mandate once and keeps the first revocation", () => {
+    const store = withMandate();
+    store.markRevoked(AGENT, 5n);
+    store.markRevoked(AGENT, 6n);
+    withMandate(AGENT, store);
+    expect(store.mandateOf(AGENT).revokedAt).to.equal(5n);
+    expect(store.mandates()).to.have.length(1);
+    expect(store.mandate(keyOf("nobody").address as Address)).to.equal(undefined);
+  });
+});
