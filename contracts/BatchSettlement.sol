@@ -86,11 +86,7 @@ contract BatchSettlement is ISettlement {
             );
     }
 
-    function _emitSettled(
-        uint256 batchId,
-        Row[] calldata rows,
-        IMandateRegistry.Position[] memory starts
-    ) private {
+    function _emitSettled(uint256 batchId, Row[] calldata rows, IMandateRegistry.Position[] memory starts) private {
         for (uint256 i = 0; i < rows.length; ++i) {
             Row calldata row = rows[i];
             IMandateRegistry.Position memory start = starts[i];

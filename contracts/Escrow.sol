@@ -94,17 +94,7 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
         bytes32 s
     ) external nonReentrant returns (uint256) {
         uint256 balance = _beforeDeposit(token, amount, from);
-        IEIP3009(token).receiveWithAuthorization(
-            from,
-            address(this),
-            amount,
-            validAfter,
-            validBefore,
-            nonce,
-            v,
-            r,
-            s
-        );
+        IEIP3009(token).receiveWithAuthorization(from, address(this), amount, validAfter, validBefore, nonce, v, r, s);
         return _creditDeposit(token, amount, from, from, balance);
     }
 

@@ -293,7 +293,8 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
     }
 
     function _requireOwnerSignature(address owner, bytes32 digest, bytes calldata signature) private view {
-        if (!SignatureChecker.isValidSignatureNowCalldata(owner, digest, signature)) revert InvalidOwnerSignature(owner);
+        if (!SignatureChecker.isValidSignatureNowCalldata(owner, digest, signature))
+            revert InvalidOwnerSignature(owner);
     }
 
     function _requireSettleable(

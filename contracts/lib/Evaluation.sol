@@ -21,7 +21,9 @@ library Evaluation {
             e := 1
             let row := add(rows, 0x20)
             let end := add(row, mul(mload(rows), 0x20))
-            for {} lt(row, end) { row := add(row, 0xe0) } {
+            for {} lt(row, end) {
+                row := add(row, 0xe0)
+            } {
                 e := addmod(mulmod(e, z, R), mload(add(row, 0x40)), R)
                 e := addmod(mulmod(e, z, R), mload(add(row, 0x60)), R)
                 e := addmod(mulmod(e, z, R), mload(add(row, 0x80)), R)
@@ -38,7 +40,9 @@ library Evaluation {
             den := 1
             let credit := add(credits, 0x20)
             let end := add(credit, mul(mload(credits), 0x20))
-            for {} lt(credit, end) { credit := add(credit, 0x40) } {
+            for {} lt(credit, end) {
+                credit := add(credit, 0x40)
+            } {
                 let factor := addmod(z, mload(credit), R)
                 num := addmod(mulmod(num, factor, R), mulmod(mload(add(credit, 0x20)), den, R), R)
                 den := mulmod(den, factor, R)

@@ -6,21 +6,18 @@ import {Line, Mandate, Receipt} from "../interfaces/Messages.sol";
 /// @title EIP-712 struct hashes of the signed messages
 /// @dev The domain is the MandateRegistry's. docs/spec/encoding.md holds the types, test/vectors an example of each.
 library TypedHashes {
-    bytes32 internal constant MANDATE_TYPEHASH =
-        keccak256(
-            "Mandate(address owner,address agent,address token,uint64 budget,uint40 paymentCap,uint64 validUntil,"
-            "address processor,address[] payees,bytes32 policyRoot,bytes32 termsHash)"
-        );
+    bytes32 internal constant MANDATE_TYPEHASH = keccak256(
+        "Mandate(address owner,address agent,address token,uint64 budget,uint40 paymentCap,uint64 validUntil,"
+        "address processor,address[] payees,bytes32 policyRoot,bytes32 termsHash)"
+    );
     bytes32 internal constant LINE_TYPEHASH = keccak256("Line(address payee,uint40 amount,bytes32 ref)");
-    bytes32 internal constant PAYMENT_TYPEHASH =
-        keccak256(
-            "Payment(uint64 seq,uint64 spent,bytes32 head,Line line)Line(address payee,uint40 amount,bytes32 ref)"
-        );
-    bytes32 internal constant RECEIPT_TYPEHASH =
-        keccak256(
-            "Receipt(address agent,uint64 seq,address payee,uint40 amount,bytes32 ref,bytes32 head,uint64 settleBy,"
-            "uint64 logIndex)"
-        );
+    bytes32 internal constant PAYMENT_TYPEHASH = keccak256(
+        "Payment(uint64 seq,uint64 spent,bytes32 head,Line line)Line(address payee,uint40 amount,bytes32 ref)"
+    );
+    bytes32 internal constant RECEIPT_TYPEHASH = keccak256(
+        "Receipt(address agent,uint64 seq,address payee,uint40 amount,bytes32 ref,bytes32 head,uint64 settleBy,"
+        "uint64 logIndex)"
+    );
     bytes32 internal constant REVOCATION_TYPEHASH = keccak256("Revocation(address agent,uint64 afterSeq)");
 
     function hashMandate(Mandate calldata mandate) internal pure returns (bytes32) {

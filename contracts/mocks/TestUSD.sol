@@ -12,18 +12,17 @@ import {IEIP3009} from "../interfaces/IEIP3009.sol";
 /// @title Test money that behaves like USDC
 /// @notice Six decimals, EIP-2612, EIP-3009, ERC-5267, a blocklist and a pause. Anyone may mint.
 contract TestUSD is ERC20, ERC20Permit, Pausable, Ownable, IEIP3009 {
-    bytes32 public constant TRANSFER_WITH_AUTHORIZATION_TYPEHASH =
-        keccak256(
-            "TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,"
-            "bytes32 nonce)"
-        );
-    bytes32 public constant RECEIVE_WITH_AUTHORIZATION_TYPEHASH =
-        keccak256(
-            "ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,"
-            "bytes32 nonce)"
-        );
-    bytes32 public constant CANCEL_AUTHORIZATION_TYPEHASH =
-        keccak256("CancelAuthorization(address authorizer,bytes32 nonce)");
+    bytes32 public constant TRANSFER_WITH_AUTHORIZATION_TYPEHASH = keccak256(
+        "TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,"
+        "bytes32 nonce)"
+    );
+    bytes32 public constant RECEIVE_WITH_AUTHORIZATION_TYPEHASH = keccak256(
+        "ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,"
+        "bytes32 nonce)"
+    );
+    bytes32 public constant CANCEL_AUTHORIZATION_TYPEHASH = keccak256(
+        "CancelAuthorization(address authorizer,bytes32 nonce)"
+    );
 
     /// @notice Whether an EIP-3009 nonce is used or cancelled.
     mapping(address authorizer => mapping(bytes32 nonce => bool)) public authorizationState;

@@ -1,0 +1,103 @@
+import { headHex, policyRoot, signMandate, type Address, type Domain, type Mandate } from "@bursar/protocol";
+import { network } from "hardhat";
+import { getCreateAddress, hexlify, randomBytes, Wallet, type HDNodeWallet, type Result, type Signer } from "ethers";
+
+import { WINDOWS } from "../../deploy/index.ts";
+import {
+  Escrow__factory,
+  MandateRegistry__factory,
+  TestUSD__factory,
+  type Escrow,
+  type MandateRegistry,
+  type TestUSD,
+} from "../../typechain-types/index.ts";
+
+export const connection = await network.create();
+export const { ethers, networkHelpers } = connection;
+
+export const [deployer, owner, processor, settlement, stranger, payee, other] =
+  (await ethers.getSigners()) as unknown as [
+    Signer & { address: Address },
+    Signer & { address: Address },
+    Signer & { address: Address },
+    Signer & { address: Address },
+    Signer & { address: Address },
+    Signer & { address: Address },
+    Signer & { address: Address },
+  ];
+
+export const TERMS_HASH = `0x${"7e".repeat(32)}` as const;
+export const DAY = 86_400n;
+
+/** Escrow and registry whose settlement contract is an account of the test, and a test dollar. */
+export interface Core {
+  escrow: Escrow;
+  registry: MandateRegistry;
+  dollar: TestUSD;
+  token: Address;
+  domain: Domain;
+}
+
+export async function deployCore(): Promise<Core> {
+  const nonce = await ethers.provider.getTransactionCount(deployer.address);
+  const predicted = getCreateAddress({ from: deployer.address, nonce: nonce + 1 });
+  const escrow = await new Escrow__factory(deployer).deploy(predicted);
+  const registry = await new MandateRegistry__factory(deployer).deploy(escrow, settlement.address, WINDOWS);
+  const dollar = await new TestUSD__factory(deployer).deploy();
+  const { chainId } = await ethers.provider.getNetwork();
+  const domain = { chainId, registry: (await registry.getAddress()) as Address };
+  return { escrow, registry, dollar, token: (await dollar.getAddress()) as Address, domain };
+}
+
+export const core = (): Promise<Core> => networkHelpers.loadFixture(deployCore);
+
+export const now = async (): Promise<bigint> => BigInt(await networkHelpers.time.latest());
+
+export async function fund({ escrow, dollar, token }: Core, amount: bigint, account = owner): Promise<void> {
+  await dollar.connect(account).mint(account.address, amount);
+  await dollar.connect(account).approve(escrow, amount);
+  await escrow.connect(account).deposit(token, amount, account.address);
+}
+
+export const freshKey = (): Wallet => new Wallet(hexlify(randomBytes(32)));
+
+export async function draft({ token }: Core, agent: string, overrides: Partial<Mandate> = {}): Promise<Mandate> {
+  const { payees = [], paymentCap = 1_000n } = overrides;
+  return {
+    owner: owner.address,
+    agent: agent as Address,
+    token,
+    budget: 10_000n,
+    validUntil: (await now()) + DAY,
+    processor: processor.address,
+    policyRoot: headHex(policyRoot(payees.filter((one) => BigInt(one) > 0n).slice(0, 8), 1_000n)),
+    termsHash: TERMS_HASH,
+    ...overrides,
+    payees,
+    paymentCap,
+  };
+}
+
+export const solidity = (mandate: Mandate): Mandate & { payees: Address[] } => ({
+  ...mandate,
+  payees: [...mandate.payees],
+});
+
+/** Signs by owner and agent and opens. */
+export async function open(
+  context: Core,
+  overrides: Partial<Mandate> = {},
+  agent: Wallet | HDNodeWallet = freshKey(),
+): Promise<{ agent: Wallet | HDNodeWallet; mandate: Mandate }> {
+  const mandate = await draft(context, agent.address, overrides);
+  await fund(context, mandate.budget);
+  await context.registry.open(
+    solidity(mandate),
+    await signMandate(owner, context.domain, mandate),
+    await signMandate(agent, context.domain, mandate),
+  );
+  return { agent, mandate };
+}
+
+/** A decoded struct by its field names. */
+export const fields = (struct: unknown): Record<string, unknown> => (struct as Result).toObject();

@@ -1,0 +1,231 @@
+import { expect } from "chai";
+import type { Wallet } from "ethers";
+import fc from "fast-check";
+
+import { WINDOWS } from "../../deploy/index.ts";
+import {
+  core,
+  deployer,
+  fund,
+  networkHelpers,
+  open,
+  other,
+  owner,
+  payee,
+  processor,
+  settlement,
+  stranger,
+  type Core,
+} from "./fixture.ts";
+import { signRow } from "./settle-one.ts";
+
+const RUNS = 60;
+const DEPTH = 50;
+
+/** What the contracts should hold, kept beside them. */
+interface Ghost {
+  deposited: bigint;
+  withdrawn: bigint;
+  free: bigint;
+  credits: Map<string, bigint>;
+  mandates: {
+    agent: Wallet;
+    budget: bigint;
+    spent: bigint;
+    seq: bigint;
+    closesAt: bigint;
+    closed: boolean;
+    revoked: boolean;
+  }[];
+}
+
+/**
+ * Random calls by owner, agents, processor, payees and a stranger, with the settlement contract played by the test: what
+ * the proof guards is taken as given here, and everything that must hold whatever a proof says is checked after each step.
+ */
+describe("Stateful invariants of escrow and registry", function () {
+  this.timeout(300_000);
+
+  const amount = fc.bigInt({ min: 1n, max: 3_000n });
+  const index = fc.nat({ max: 7 });
+  const step = fc.oneof(
+    fc.record({ kind: fc.constant("deposit" as const), amount }),
+    fc.record({ kind: fc.constant("withdraw" as const), amount }),
+    fc.record({ kind: fc.constant("open" as const), amount }),
+    fc.record({ kind: fc.constant("settle" as const), index, amount, split: fc.bigInt({ min: 0n, max: 3_000n }) }),
+    fc.record({ kind: fc.constant("replay" as const), index, amount }),
+    fc.record({ kind: fc.constant("revoke" as const), index }),
+    fc.record({ kind: fc.constant("close" as const), index }),
+    fc.record({ kind: fc.constant("wait" as const), hours: fc.integer({ min: 1, max: 60 }) }),
+    fc.record({ kind: fc.constant("sweep" as const), first: fc.boolean() }),
+    fc.record({ kind: fc.constant("donate" as const), amount }),
+    fc.record({ kind: fc.constant("intrude" as const), index }),
+  );
+  type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
+
+  it("P1 debits_never_exceed_budget, P3, P4, P9 pay_once, P17; I1 solvency, I2, I3, I4, I7, I8, I11, I12 after every step", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: DEPTH / 2, maxLength: DEPTH }), async (steps) => {
+        const context = await core();
+        const ghost: Ghost = { deposited: 0n, withdrawn: 0n, free: 0n, credits: new Map(), mandates: [] };
+        for (const one of steps) {
+          await perform(context, ghost, one);
+          await check(context, ghost);
+        }
+        await exit(context, ghost);
+      }),
+      { numRuns: RUNS, endOnFailure: true },
+    );
+  });
+
+  const succeeds = (sent: Promise<unknown>): Promise<boolean> =>
+    sent.then(
+      () => true,
+      () => false,
+    );
+
+  async function perform(context: Core, ghost: Ghost, one: Step): Promise<void> {
+    const { escrow, registry, dollar, token } = context;
+    const mandate = "index" in one ? ghost.mandates[one.index % Math.max(ghost.mandates.length, 1)] : undefined;
+    switch (one.kind) {
+      case "deposit":
+        await fund(context, one.amount);
+        ghost.deposited += one.amount;
+        ghost.free += one.amount;
+        return;
+      case "withdraw":
+        expect(await succeeds(escrow.connect(owner).withdraw(token, one.amount, owner.address))).to.equal(
+          one.amount <= ghost.free,
+        );
+        if (one.amount <= ghost.free) {
+          ghost.free -= one.amount;
+          ghost.withdrawn += one.amount;
+        }
+        return;
+      case "open": {
+        const { agent, mandate: opened } = await open(context, { budget: one.amount, paymentCap: 1n });
+        ghost.deposited += one.amount;
+        ghost.mandates.push({
+          agent: agent as Wallet,
+          budget: one.amount,
+          spent: 0n,
+          seq: 0n,
+          closesAt: opened.validUntil + TAIL,
+          closed: false,
+          revoked: false,
+        });
+        return;
+      }
+      case "settle": {
+        if (!mandate) return;
+        const row = await signRow(context, mandate.agent, payee.address, one.amount);
+        const first = one.split < one.amount ? one.split : one.amount;
+        const credits = [
+          { payee: payee.address, amount: first },
+          { payee: other.address, amount: one.amount - first },
+        ];
+        const time = BigInt(await networkHelpers.time.latest()) + 1n;
+        const allowed = !mandate.closed && time < mandate.closesAt && mandate.spent + one.amount <= mandate.budget;
+        expect(await succeeds(registry.connect(settlement).settle(processor.address, [row], credits))).to.equal(
+          allowed,
+        );
+        if (!allowed) return;
+        mandate.spent += one.amount;
+        mandate.seq += 1n;
+        for (const credit of credits)
+          ghost.credits.set(credit.payee, (ghost.credits.get(credit.payee) ?? 0n) + credit.amount);
+        return;
+      }
+      case "replay": {
+        if (!mandate || mandate.seq === 0n) return;
+        const row = await signRow(context, mandate.agent, payee.address, 1n);
+        const stale = { ...row, debit: 0n, head: row.head - 1n };
+        expect(await succeeds(registry.connect(settlement).settle(processor.address, [stale], []))).to.equal(false);
+        return;
+      }
+      case "revoke": {
+        if (!mandate) return;
+        const open = (await registry.stateOf(mandate.agent.address)) === 1n;
+        expect(await succeeds(registry.connect(owner).revoke(mandate.agent.address, 0n))).to.equal(open);
+        if (open) {
+          mandate.revoked = true;
+          mandate.closesAt = BigInt(await networkHelpers.time.latest()) + TAIL;
+        }
+        return;
+      }
+      case "close": {
+        if (!mandate) return;
+        const time = BigInt(await networkHelpers.time.latest()) + 1n;
+        const allowed = !mandate.closed && time >= mandate.closesAt;
+        expect(await succeeds(registry.connect(stranger).close(mandate.agent.address))).to.equal(allowed);
+        if (allowed) {
+          mandate.closed = true;
+          ghost.free += mandate.budget - mandate.spent;
+        }
+        return;
+      }
+      case "wait":
+        await networkHelpers.time.increase(one.hours * 3_600);
+        return;
+      case "sweep": {
+        const account = one.first ? payee.address : other.address;
+        const credit = ghost.credits.get(account) ?? 0n;
+        expect(await succeeds(escrow.connect(stranger).sweepCredit(token, account))).to.equal(credit > 0n);
+        ghost.credits.set(account, 0n);
+        ghost.withdrawn += credit;
+        return;
+      }
+      case "donate":
+        await dollar.mint(await escrow.getAddress(), one.amount);
+        return;
+      case "intrude":
+        for (const signer of [stranger, processor, deployer, payee]) {
+          expect(await succeeds(escrow.connect(signer).settle(1n, 0n, []))).to.equal(false);
+          expect(await succeeds(escrow.connect(signer).release(1n, signer.address, 1n))).to.equal(false);
+          expect(await succeeds(escrow.connect(signer).withdraw(token, 1n, signer.address))).to.equal(false);
+          if (mandate)
+            expect(await succeeds(registry.connect(signer).revoke(mandate.agent.address, 0n))).to.equal(false);
+        }
+    }
+  }
+
+  async function check({ escrow, registry, dollar, token }: Core, ghost: Ghost): Promise<void> {
+    const locked = ghost.mandates
+      .filter(({ closed }) => !closed)
+      .reduce((sum, { budget, spent }) => sum + budget - spent, 0n);
+    const credits = [...ghost.credits.values()].reduce((sum, one) => sum + one, 0n);
+    expect(await escrow.freeOf(token, owner.address), "free").to.equal(ghost.free);
+    expect(await escrow.lockedOf(token), "I3 locked").to.equal(locked);
+    for (const [account, credit] of ghost.credits)
+      expect(await escrow.creditOf(token, account), "credit").to.equal(credit);
+    const held = ghost.free + locked + credits;
+    expect(ghost.deposited - ghost.withdrawn, "I2 conservation").to.equal(held);
+    expect((await dollar.balanceOf(await escrow.getAddress())) >= held, "I1 solvency").to.equal(true);
+    for (const { agent, budget, spent, seq, closed } of ghost.mandates) {
+      const record = await registry.mandateOf(agent.address);
+      expect(record.spent <= record.budget, "P1").to.equal(true);
+      expect([record.spent, record.seq, record.budget], "I4").to.deep.equal([spent, seq, budget]);
+      expect(record.state === 4n, "I7, I8").to.equal(closed);
+      expect(await registry.remainingOf(agent.address)).to.equal(closed ? 0n : budget - spent);
+    }
+  }
+
+  /** P4: whatever happened, in the end everybody gets out what is theirs, and only donations stay. */
+  async function exit({ escrow, registry, dollar, token }: Core, ghost: Ghost): Promise<void> {
+    await networkHelpers.time.increase(90 * 86_400);
+    for (const { agent, closed } of ghost.mandates) if (!closed) await registry.connect(stranger).close(agent.address);
+    const free = await escrow.freeOf(token, owner.address);
+    if (free > 0n) await escrow.connect(owner).withdraw(token, free, owner.address);
+    for (const [account, credit] of ghost.credits)
+      if (credit > 0n) await escrow.connect(stranger).sweepCredit(token, account);
+    expect(await escrow.lockedOf(token)).to.equal(0n);
+    const spent = ghost.mandates.reduce((sum, mandate) => sum + mandate.spent, 0n);
+    expect(free).to.equal(
+      ghost.free +
+        ghost.mandates.filter(({ closed }) => !closed).reduce((sum, { budget, spent: out }) => sum + budget - out, 0n),
+    );
+    expect((await dollar.balanceOf(payee.address)) + (await dollar.balanceOf(other.address))).to.equal(spent);
+  }
+});
+
+const TAIL = WINDOWS.settleBy + WINDOWS.grace + WINDOWS.claim;
