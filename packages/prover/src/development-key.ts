@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { closeSync, fsyncSync, openSync, readFileSync, writeSync } from "node:fs";
 
-import { curves, type Curve } from "snarkjs";
+import { curves, type Curve, type Group } from "snarkjs";
 
 import { readR1cs, type LinearCombination, type R1cs } from "./r1cs.ts";
 
@@ -14,13 +14,17 @@ const G2_BYTES = 128;
 const MONTGOMERY_SQUARED = (1n << 512n) % R;
 /** Public on purpose: the development keys of all checkouts are the same. */
 export const DEVELOPMENT_SEED = "bursar development key 1";
-/** Scalars handed to one worker call. */
+/** Points that are made at a time. */
 const CHUNK = 2_048;
+/** Of 64 KB: the table of G2 takes 1 MB, a chunk of its points 0.4 MB. */
+const MEMORY_PAGES = 64;
+/** What a point of each group costs, for progress. */
+const WORK = { G1: 1, G2: 3 } as const;
 
 /**
  * Writes a Groth16 key whose trapdoor follows from `seed`: for development only, since whoever reads this can forge
  * proofs. The same circuit and seed give the same bytes. Instead of transforming powers of tau, the Lagrange polynomials
- * are evaluated at the known tau, so each point costs one scalar multiplication.
+ * are evaluated at the known tau, so each point is one multiple of a generator.
  *
  * @param r1csPath - constraint system as circom writes it.
  * @param zkeyPath - where the key goes, in snarkjs' format.
@@ -36,18 +40,22 @@ export async function writeDevelopmentKey(
   const r1cs = readR1cs(readFileSync(r1csPath));
   const trapdoor = deriveTrapdoor(seed);
   const power = Math.ceil(Math.log2(r1cs.constraints.length + r1cs.publicWires + 1));
-  const curve = await curves.getCurveFromName("bn128");
+  const curve = await curves.getCurveFromName("bn128", { singleThread: true });
   const scalars = evaluate(curve, r1cs, power, trapdoor);
-  const total = scalars.reduce((sum, { values, group }) => sum + values.length * (group === "G2" ? 3 : 1), 0);
+  const generators = { G1: await Generator.create(curve, "G1"), G2: await Generator.create(curve, "G2") };
+  const total = scalars.reduce((sum, { values, group }) => sum + values.length * WORK[group], 0);
   let done = 0;
   const points = new Map<number, Uint8Array>();
   for (const { section, group, values } of scalars) {
-    points.set(
-      section,
-      await multiples(curve, group, values, (count) => progress((done += count * (group === "G2" ? 3 : 1)) / total)),
-    );
+    const chunks: Uint8Array[] = [];
+    for (let start = 0; start < values.length; start += CHUNK) {
+      const chunk = values.slice(start, start + CHUNK);
+      chunks.push(generators[group].times(chunk));
+      progress((done += chunk.length * WORK[group]) / total);
+    }
+    points.set(section, Buffer.concat(chunks));
   }
-  const header = await keyHeader(curve, r1cs, power, trapdoor);
+  const header = keyHeader(r1cs, power, trapdoor, generators);
   const coefficients = coefficientSection(r1cs);
   const hash = createHash("blake2b512").update(header).update(coefficients);
   for (const bytes of points.values()) hash.update(bytes);
@@ -159,67 +167,81 @@ function power(base: bigint, exponent: bigint): bigint {
   return result;
 }
 
-/** value·G for each value, as affine points in Montgomery form; the zero value gives the point at infinity. */
-async function multiples(
-  curve: Curve,
-  group: "G1" | "G2",
-  values: readonly bigint[],
-  progress: (count: number) => void,
-): Promise<Uint8Array> {
-  const chunks: Promise<Uint8Array>[] = [];
-  for (let start = 0; start < values.length; start += CHUNK) {
-    const part = values.slice(start, start + CHUNK);
-    chunks.push(
-      multiplesOf(curve, group, part).then((bytes) => {
-        progress(part.length);
-        return bytes;
-      }),
-    );
+/**
+ * Multiples of a group's generator, as affine points in Montgomery form. A table holds 1 … 255 times the generator at each
+ * byte of a scalar, so that a multiple costs at most 32 additions. Pointers are offsets in the memory of a WebAssembly
+ * instance, whose first word points to what is free.
+ */
+class Generator {
+  readonly #prefix: "g1m" | "g2m";
+  readonly #exports: WebAssembly.Exports;
+  readonly #memory: Uint8Array;
+  readonly #affine: number;
+  readonly #jacobian: number;
+  /** For each byte of a scalar, 256 affine points of which the first is not used. */
+  readonly #table: number;
+  readonly #points: number;
+
+  static async create(curve: Curve, group: "G1" | "G2"): Promise<Generator> {
+    const memory = new WebAssembly.Memory({ initial: MEMORY_PAGES });
+    const { instance } = await WebAssembly.instantiate(curve.tm.code, { env: { memory } });
+    return new Generator(curve, group, instance, memory);
   }
-  return Buffer.concat(await Promise.all(chunks));
+
+  private constructor(curve: Curve, group: "G1" | "G2", { exports }: WebAssembly.Instance, memory: WebAssembly.Memory) {
+    this.#prefix = group === "G1" ? "g1m" : "g2m";
+    this.#exports = exports;
+    this.#memory = new Uint8Array(memory.buffer);
+    this.#affine = group === "G1" ? G1_BYTES : G2_BYTES;
+    this.#jacobian = (this.#affine / 2) * 3;
+    const free = new Uint32Array(memory.buffer, 0, 1);
+    const take = (bytes: number): number => (free[0]! += bytes) - bytes;
+    take(-free[0]! & 7);
+    this.#table = take(FIELD_BYTES * 256 * this.#affine);
+    this.#points = take(CHUNK * this.#jacobian);
+    this.#fillTable(curve[group]);
+  }
+
+  #fillTable(group: Group): void {
+    const row = this.#points;
+    const base = row + 257 * this.#jacobian;
+    group.toRprLEM(this.#memory, base, group.g);
+    for (let byte = 0; byte < FIELD_BYTES; ++byte) {
+      this.#call("zero", row);
+      for (let k = 0; k < 256; ++k) {
+        this.#call("addMixed", row + k * this.#jacobian, base, row + (k + 1) * this.#jacobian);
+      }
+      this.#call("batchToAffine", row, 257, row);
+      const next = row + 256 * this.#affine;
+      this.#memory.copyWithin(this.#table + byte * 256 * this.#affine, row, next);
+      this.#memory.copyWithin(base, next, next + this.#affine);
+    }
+  }
+
+  /** value·G for each value, at most CHUNK of them; 0 gives the point at infinity. */
+  times(values: readonly bigint[]): Uint8Array {
+    values.forEach((value, i) => {
+      const point = this.#points + i * this.#jacobian;
+      this.#call("zero", point);
+      littleEndian(value).forEach((digit, byte) => {
+        if (digit > 0) this.#call("addMixed", point, this.#table + (byte * 256 + digit) * this.#affine, point);
+      });
+    });
+    this.#call("batchToAffine", this.#points, values.length, this.#points);
+    return this.#memory.slice(this.#points, this.#points + values.length * this.#affine);
+  }
+
+  #call(name: string, ...parameters: number[]): void {
+    (this.#exports[`${this.#prefix}_${name}`] as (...parameters: number[]) => void)(...parameters);
+  }
 }
 
-async function multiplesOf(curve: Curve, group: "G1" | "G2", values: readonly bigint[]): Promise<Uint8Array> {
-  const prefix = group === "G1" ? "g1m" : "g2m";
-  const affine = group === "G1" ? G1_BYTES : G2_BYTES;
-  const jacobian = (affine / 2) * 3;
-  const generator = new Uint8Array(affine);
-  curve[group].toRprLEM(generator, 0, curve[group].g);
-  const scalars = Buffer.concat(values.map((value) => littleEndian(value)));
-  const task: unknown[] = [
-    { cmd: "ALLOCSET", var: 0, buff: generator },
-    { cmd: "ALLOCSET", var: 1, buff: new Uint8Array(scalars) },
-    { cmd: "ALLOC", var: 2, len: values.length * jacobian },
-  ];
-  values.forEach((_, i) =>
-    task.push({
-      cmd: "CALL",
-      fnName: `${prefix}_timesScalarAffine`,
-      params: [{ var: 0 }, { var: 1, offset: i * FIELD_BYTES }, { val: FIELD_BYTES }, { var: 2, offset: i * jacobian }],
-    }),
-  );
-  task.push({
-    cmd: "CALL",
-    fnName: `${prefix}_batchToAffine`,
-    params: [{ var: 2 }, { val: values.length }, { var: 2 }],
-  });
-  task.push({ cmd: "GET", out: 0, var: 2, len: values.length * affine });
-  const [points] = await curve.tm.queueAction(task);
-  return points!;
-}
-
-async function keyHeader(
-  curve: Curve,
+function keyHeader(
   r1cs: R1cs,
   power: number,
   { alpha, beta, gamma, delta }: Trapdoor,
-): Promise<Uint8Array> {
-  const [alpha1, beta1, delta1] = await Promise.all(
-    [alpha, beta, delta].map((value) => multiplesOf(curve, "G1", [value])),
-  );
-  const [beta2, gamma2, delta2] = await Promise.all(
-    [beta, gamma, delta].map((value) => multiplesOf(curve, "G2", [value])),
-  );
+  { G1, G2 }: Record<"G1" | "G2", Generator>,
+): Uint8Array {
   return Buffer.concat([
     uint32(FIELD_BYTES),
     littleEndian(Q),
@@ -228,7 +250,10 @@ async function keyHeader(
     uint32(r1cs.wires),
     uint32(r1cs.publicWires),
     uint32(2 ** power),
-    ...[alpha1!, beta1!, beta2!, gamma2!, delta1!, delta2!],
+    G1.times([alpha, beta]),
+    G2.times([beta, gamma]),
+    G1.times([delta]),
+    G2.times([delta]),
   ]);
 }
 

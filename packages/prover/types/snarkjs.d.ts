@@ -7,10 +7,11 @@ declare module "snarkjs" {
     Fr: { w: Uint8Array[]; toObject(element: Uint8Array): bigint };
     G1: Group;
     G2: Group;
-    tm: { queueAction(task: unknown[]): Promise<Uint8Array[]> };
+    /** `code` is the WebAssembly of the curve, kept in a single-threaded one only; it imports its memory. */
+    tm: { code: Uint8Array<ArrayBuffer> };
     terminate(): Promise<void>;
   }
-  export const curves: { getCurveFromName(name: "bn128"): Promise<Curve> };
+  export const curves: { getCurveFromName(name: "bn128", options?: { singleThread: boolean }): Promise<Curve> };
 
   export interface Groth16Proof {
     pi_a: string[];
