@@ -66,8 +66,6 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
         _requireWindow(2, windows_.acknowledge, 15 minutes, 6 hours);
         _requireWindow(3, windows_.cure, 6 hours, 24 hours);
         _requireWindow(4, windows_.claim, 48 hours, 14 days);
-        uint256 minimum = 2 * uint256(windows_.cure);
-        if (windows_.claim < minimum) revert ClaimWindowTooShort(windows_.claim, minimum);
 
         escrow = escrow_;
         settlement = settlement_;

@@ -32,7 +32,7 @@ interface IMandateRegistry {
         uint40 acknowledge;
         /// For the processor to answer a claim or a challenge: 6 … 24 h.
         uint40 cure;
-        /// For payees to file claims: 48 h … 14 d, at least twice `cure`.
+        /// For payees to file claims: 48 h … 14 d, so at least twice `cure`.
         uint40 claim;
     }
 
@@ -91,7 +91,6 @@ interface IMandateRegistry {
 
     /// @notice A window outside its range; `index` is its place in {Windows}, from 0.
     error WindowOutOfRange(uint256 index, uint256 value, uint256 minimum, uint256 maximum);
-    error ClaimWindowTooShort(uint256 claim, uint256 minimum);
 
     error AgentUsed(address agent);
     error ZeroBudget();
