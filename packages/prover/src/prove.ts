@@ -55,6 +55,11 @@ export class Prover {
     return job;
   }
 
+  /** Process id of the worker once it runs, for watching its memory. */
+  get pid(): number | undefined {
+    return this.#worker?.pid;
+  }
+
   /** Ends the worker; a proof under way is given up. */
   close(): void {
     this.#worker?.kill("SIGKILL");

@@ -1,0 +1,63 @@
+import { readFileSync } from "node:fs";
+
+import { allowList, poseidon, type Address } from "@bursar/protocol";
+import { buildCircuit, capacity, layOut, Prover, type CircuitSize } from "@bursar/prover";
+
+export interface ProofReport {
+  circuit: string;
+  constraints: number;
+  payments: number;
+  /** Witness and proof, the prover warm, in milliseconds. */
+  milliseconds: number;
+  /** Peak memory of the prover's process in MiB. */
+  memory: number;
+  /** The same time in hashes of two field elements by poseidon-lite on one core. */
+  poseidons: number;
+}
+
+export async function measureProof(size: CircuitSize): Promise<ProofReport> {
+  const { constraints } = await buildCircuit(size);
+  const slots = size.pages * 7;
+  const statement = layOut(
+    size,
+    Array.from({ length: size.segments }, (_, row) => ({
+      agent: `0x${(row + 1).toString(16).padStart(40, "0")}` as Address,
+      base: BigInt(row + 1),
+      seq: 0n,
+      allow: allowList([]),
+      paymentCap: 1_000n,
+      salts: Array.from({ length: size.pages }, (_, page) => BigInt(page)),
+      lines: Array.from({ length: slots }, (_, i) => ({
+        payee: `0x${(i + 9).toString(16).padStart(40, "0")}` as Address,
+        amount: BigInt(i + 1),
+      })),
+    })),
+  );
+  const prover = new Prover();
+  try {
+    await prover.prove(size, statement, 1n);
+    const began = performance.now();
+    await prover.prove(size, statement, 2n);
+    const milliseconds = performance.now() - began;
+    const peak = /VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${prover.pid}/status`, "utf8"))?.[1] ?? "0";
+    return {
+      circuit: size.name,
+      constraints,
+      payments: capacity(size),
+      milliseconds,
+      memory: Number(peak) / 1_024,
+      poseidons: milliseconds / poseidonTime(),
+    };
+  } finally {
+    prover.close();
+  }
+}
+
+/** Milliseconds of one hash. */
+function poseidonTime(): number {
+  const count = 2_000;
+  for (let i = 0; i < 200; ++i) poseidon([BigInt(i), 1n]);
+  const began = performance.now();
+  for (let i = 0; i < count; ++i) poseidon([BigInt(i), 2n]);
+  return (performance.now() - began) / count;
+}
