@@ -19,7 +19,7 @@ export default tseslint.config(
       "@typescript-eslint/unified-signatures": "off",
     },
   },
-  { files: ["hardhat.config.ts", "deploy/task.ts"], rules: { "no-restricted-syntax": "off" } },
+  { files: ["eslint.config.js", "hardhat.config.ts", "deploy/task.ts"], rules: { "no-restricted-syntax": "off" } },
   {
     files: ["**/*.js", "**/*.mjs"],
     extends: [tseslint.configs.disableTypeChecked],

@@ -65,7 +65,7 @@ function page({
   const share = (part: bigint): string => `${Math.round((Number(part) * 100) / Number(full.steady))} %`;
   return `# Benchmarks
 Written by \`npm run bench\`, which measures everything again on the machine it runs on (a few minutes; it builds the large
-circuit first). Gas and constraints are exact. Times are of a machine with ${"2 shared cores"}, Node ${process.versions.node.split(".")[0]}: take them as
+circuit first). Gas and constraints are exact. Times are of a machine with 2 shared cores, Node ${process.versions.node.split(".")[0]}: take them as
 ratios beside the reference of the same run.
 
 ## Gas

@@ -74,7 +74,7 @@ async function overHttp(processor: Processor): Promise<Sender> {
         body: JSON.stringify(toWire(signed)),
       });
       if (!answer.ok) throw new Error(await answer.text());
-      return answer.json();
+      return (await answer.json()) as unknown;
     },
     close: () => server.close(),
   };

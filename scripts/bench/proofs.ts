@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 
-import { allowList, poseidon, type Address } from "@bursar/protocol";
+import { allowList, poseidon } from "@bursar/protocol";
 import { buildCircuit, capacity, layOut, Prover, type CircuitSize } from "@bursar/prover";
 
 export interface ProofReport {
@@ -21,14 +21,14 @@ export async function measureProof(size: CircuitSize): Promise<ProofReport> {
   const statement = layOut(
     size,
     Array.from({ length: size.segments }, (_, row) => ({
-      agent: `0x${(row + 1).toString(16).padStart(40, "0")}` as Address,
+      agent: `0x${(row + 1).toString(16).padStart(40, "0")}`,
       base: BigInt(row + 1),
       seq: 0n,
       allow: allowList([]),
       paymentCap: 1_000n,
       salts: Array.from({ length: size.pages }, (_, page) => BigInt(page)),
       lines: Array.from({ length: slots }, (_, i) => ({
-        payee: `0x${(i + 9).toString(16).padStart(40, "0")}` as Address,
+        payee: `0x${(i + 9).toString(16).padStart(40, "0")}`,
         amount: BigInt(i + 1),
       })),
     })),
