@@ -1,5 +1,6 @@
 import { BursarError, type Hex } from "@bursar/protocol";
 import {
+  isCallException,
   keccak256,
   Transaction,
   type Provider,
@@ -40,7 +41,7 @@ export class Outbox {
 
   /**
    * Sends `request` for `batch` unless it was sent before, and waits until it is final.
-   * @throws {@link BursarError} `transaction-failed` when it was mined and reverted.
+   * @throws {@link BursarError} `transaction-failed` when it was mined and reverted, or would be.
    */
   async deliver(batch: number, request: TransactionRequest): Promise<TransactionReceipt> {
     const { sleep, pollInterval } = this.#options;
@@ -64,17 +65,21 @@ export class Outbox {
     const { store, provider, signer, confirmations, replaceAfter, now } = this.#options;
     const sent = store.transactions(batch);
     const [newest] = sent;
-    const used = newest && (await provider.getTransactionCount(signer.getAddress(), "latest")) > newest.nonce;
+    const nonceBefore = await provider.getTransactionCount(signer.getAddress(), "latest");
     const receipts = await Promise.all(sent.map(({ hash }) => provider.getTransactionReceipt(hash)));
     const mined = receipts.find((receipt) => receipt?.status === 1) ?? receipts.find((receipt) => receipt);
     if (mined) return (await mined.confirmations()) >= confirmations ? mined : undefined;
-    if (!newest || used) await this.#sign(batch, request);
-    else if (now() - newest.sentAt >= replaceAfter) await this.#replace(newest);
+    const nonce = await provider.getTransactionCount(signer.getAddress(), "latest");
+    if (!newest) await this.#sign(batch, request, nonce);
+    else if (nonce > newest.nonce) {
+      // Used already before the receipts were read: by something else, not by a block that came meanwhile.
+      if (nonceBefore > newest.nonce) await this.#sign(batch, request, nonce);
+    } else if (now() - newest.sentAt >= replaceAfter) await this.#replace(newest);
     else if (!(await provider.getTransaction(newest.hash))) await this.#broadcast(newest.raw);
     return undefined;
   }
 
-  async #sign(batch: number, request: TransactionRequest): Promise<void> {
+  async #sign(batch: number, request: TransactionRequest, nonce: number): Promise<void> {
     const { provider, signer } = this.#options;
     const from = await signer.getAddress();
     const fees = await provider.getFeeData();
@@ -84,11 +89,22 @@ export class Outbox {
       from,
       type: 2,
       chainId: (await provider.getNetwork()).chainId,
-      nonce: await provider.getTransactionCount(from, "latest"),
-      gasLimit: ((await provider.estimateGas({ ...request, from })) * 5n) / 4n,
+      nonce,
+      gasLimit: ((await this.#estimateGas({ ...request, from })) * 5n) / 4n,
       maxPriorityFeePerGas: priority,
       maxFeePerGas: fees.maxFeePerGas ?? 2n * priority,
     });
+  }
+
+  async #estimateGas(request: TransactionRequest): Promise<bigint> {
+    try {
+      return await this.#options.provider.estimateGas(request);
+    } catch (error) {
+      if (!isCallException(error)) throw error;
+      throw new BursarError("transaction-failed", `The transaction would revert: ${error.shortMessage}`, {
+        value: error.data ?? "0x",
+      });
+    }
   }
 
   /** The same call at the same nonce, at fees a quarter higher: nodes ask for at least a tenth. */
@@ -145,8 +161,25 @@ export class Outbox {
   }
 }
 
-/** Whether `error` says that no answer came, rather than a refusal. */
+/** Whether `error` says that no answer came, or none from a node, rather than a refusal. */
 export function isUnreachable(error: unknown): boolean {
-  const code = (error as { code?: unknown } | null)?.code;
-  return code === "NETWORK_ERROR" || code === "TIMEOUT" || code === "SERVER_ERROR" || code === "ECONNREFUSED";
+  const { code, operation } = (error ?? {}) as { code?: unknown; operation?: unknown };
+  if (code === "UNSUPPORTED_OPERATION") return operation === "bodyJson";
+  return typeof code === "string" && UNREACHABLE.has(code);
 }
+
+/** Codes of ethers, then of the sockets below it. */
+const UNREACHABLE = new Set([
+  "NETWORK_ERROR",
+  "TIMEOUT",
+  "SERVER_ERROR",
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "ECONNABORTED",
+  "EPIPE",
+  "ETIMEDOUT",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+]);

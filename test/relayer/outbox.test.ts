@@ -1,0 +1,331 @@
+import { once } from "node:events";
+import { createServer, request, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+
+import type { Hex } from "@bursar/protocol";
+import { isUnreachable, Outbox, Store, type OutboxOptions } from "@bursar/relayer";
+import { expect } from "chai";
+import { JsonRpcProvider, parseEther, Transaction, type Wallet } from "ethers";
+
+import { LocalNode } from "../../scripts/demo/node.ts";
+import { TestUSD__factory, type TestUSD } from "../../typechain-types/index.ts";
+import { addressOf, keyOf, NOW, refusalOf } from "./office.ts";
+
+/** A provider whose machine dies when it should broadcast. */
+class DeadAtBroadcast extends JsonRpcProvider {
+  override broadcastTransaction(): Promise<never> {
+    return new Promise(() => undefined);
+  }
+}
+
+/** A gateway to the node that can be taken down in the ways in which gateways go down. */
+class Gateway {
+  mode: "up" | "resets" | "answers 503" | "answers HTML" = "up";
+  readonly #target: URL;
+  #server: Server;
+  port = 0;
+
+  constructor(target: string) {
+    this.#target = new URL(target);
+    this.#server = this.#create();
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  async listen(): Promise<void> {
+    this.#server = this.#create();
+    this.#server.listen(this.port, "127.0.0.1");
+    await once(this.#server, "listening");
+    this.port = (this.#server.address() as AddressInfo).port;
+  }
+
+  async close(): Promise<void> {
+    this.#server.closeAllConnections();
+    this.#server.close();
+    await once(this.#server, "close");
+  }
+
+  #create(): Server {
+    return createServer((asked, answer) => {
+      if (this.mode === "resets") return void asked.socket.destroy();
+      if (this.mode === "answers 503") return void answer.writeHead(503).end("busy");
+      if (this.mode === "answers HTML") return void answer.writeHead(200).end("<html>maintenance</html>");
+      const onward = request(this.#target, { method: "POST", headers: asked.headers }, (reply) => {
+        answer.writeHead(reply.statusCode ?? 500, reply.headers);
+        reply.pipe(answer);
+      });
+      onward.on("error", () => asked.socket.destroy());
+      asked.pipe(onward);
+    });
+  }
+}
+
+describe("the outbox", function () {
+  this.timeout(15_000);
+  let node: LocalNode;
+  let provider: JsonRpcProvider;
+  let dollar: TestUSD;
+  let snapshot: unknown;
+  let store: Store;
+  let batch: number;
+  let clock: bigint;
+  let sender: Wallet;
+  /** Deliveries of the running test poll on; those that outlive it do not. */
+  let running: symbol;
+
+  before(async () => {
+    node = await LocalNode.start();
+    provider = node.provider();
+    const admin = await provider.getSigner(0);
+    sender = keyOf("sender").connect(provider);
+    await (await admin.sendTransaction({ to: sender.address, value: parseEther("10") })).wait();
+    dollar = await new TestUSD__factory(admin).deploy();
+    await dollar.waitForDeployment();
+    await (await dollar.mint(sender.address, 1_000n)).wait();
+  });
+  after(() => {
+    provider.destroy();
+    node.stop();
+  });
+
+  beforeEach(async () => {
+    snapshot = await provider.send("evm_snapshot", []);
+    clock = NOW;
+    running = Symbol();
+    store = new Store(":memory:");
+    const plan = { circuit: "tiny", token: addressOf("token"), rows: [], payments: 1, total: 1n, createdAt: NOW };
+    batch = store.addBatch(plan);
+  });
+  afterEach(async () => {
+    running = Symbol();
+    await provider.send("evm_setAutomine", [true]);
+    await provider.send("evm_revert", [snapshot]);
+    store.close();
+  });
+
+  function pause(ms: number): Promise<void> {
+    const test = running;
+    return new Promise((done) => setTimeout(() => test === running && done(), ms));
+  }
+
+  const outbox = (overrides: Partial<OutboxOptions> = {}): Outbox =>
+    new Outbox({
+      store,
+      provider,
+      signer: sender,
+      confirmations: 1,
+      replaceAfter: 60n,
+      pollInterval: 10,
+      now: () => clock,
+      sleep: pause,
+      ...overrides,
+    });
+
+  /** Moves one unit to the payee: what is sent twice, or not at all, shows in the payee's balance. */
+  const pay = (): { to: string; data: string } => ({
+    to: dollar.target as string,
+    data: dollar.interface.encodeFunctionData("transfer", [addressOf("payee"), 1n]),
+  });
+  const received = (): Promise<bigint> => dollar.balanceOf(addressOf("payee"));
+
+  async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+    for (let look = 0; !(await condition()); ++look) {
+      if (look === 500) throw new Error(`never came true: ${String(condition)}`);
+      await pause(10);
+    }
+  }
+  const sent = (): Hex[] => store.transactions(batch).map(({ hash }) => hash);
+  const inPool = async (hash: Hex | undefined): Promise<boolean> =>
+    hash !== undefined && (await provider.getTransaction(hash)) !== null;
+
+  it("records a transaction before it is broadcast, and after a crash sends the same bytes", async () => {
+    const dying = new DeadAtBroadcast(node.url, 31_337, { staticNetwork: true, cacheTimeout: -1 });
+    void outbox({ provider: dying }).deliver(batch, pay());
+    await until(() => sent().length > 0);
+    const [recorded] = store.transactions(batch);
+    expect(store.batch(batch)).to.include({ state: "submitted", transaction: recorded!.hash });
+    expect(Transaction.from(recorded!.raw).hash).to.equal(recorded!.hash);
+    expect(await inPool(recorded!.hash)).to.equal(false);
+    dying.destroy();
+
+    const receipt = await outbox().deliver(batch, pay());
+    expect(receipt.hash).to.equal(recorded!.hash);
+    expect(sent()).to.deep.equal([recorded!.hash]);
+    expect(await received()).to.equal(1n);
+  });
+
+  it("sends nothing again for a batch whose transaction is mined", async () => {
+    const first = await outbox().deliver(batch, pay());
+    const again = await outbox().deliver(batch, pay());
+    expect(again.hash).to.equal(first.hash);
+    expect(await received()).to.equal(1n);
+  });
+
+  it("finds the transaction that was mined while it was away", async () => {
+    await provider.send("evm_setAutomine", [false]);
+    void outbox({ sleep: () => new Promise(() => undefined) }).deliver(batch, pay());
+    await until(async () => inPool(sent()[0]));
+    await provider.send("evm_mine", []);
+    const receipt = await outbox().deliver(batch, pay());
+    expect([receipt.hash]).to.deep.equal(sent());
+    expect(await received()).to.equal(1n);
+  });
+
+  it("replaces what is not mined in time: same nonce, higher fees, paid once", async () => {
+    await provider.send("evm_setAutomine", [false]);
+    const delivery = outbox().deliver(batch, pay());
+    await until(async () => inPool(sent()[0]));
+    clock += 59n;
+    await pause(100);
+    expect(sent()).to.have.length(1);
+    clock += 1n;
+    await until(async () => sent().length === 2 && inPool(sent()[0]));
+    await provider.send("evm_mine", []);
+    const receipt = await delivery;
+    const [newer, older] = store.transactions(batch);
+    expect(receipt.hash).to.equal(newer!.hash);
+    expect(newer!.nonce).to.equal(older!.nonce);
+    expect(newer!.maxFeePerGas * 10n).to.be.at.least(older!.maxFeePerGas * 11n);
+    expect(newer!.maxPriorityFeePerGas * 10n).to.be.at.least(older!.maxPriorityFeePerGas * 11n);
+    expect(await received()).to.equal(1n);
+  });
+
+  it("P14 status_is_chain_truth: says transaction-failed for what was mined and reverted", async () => {
+    await provider.send("evm_setAutomine", [false]);
+    const delivery = refusalOf(() => outbox().deliver(batch, pay()));
+    await until(async () => inPool(sent()[0]));
+    const { maxFeePerGas, maxPriorityFeePerGas } = store.transactions(batch)[0]!;
+    await dollar.pause({ maxFeePerGas: maxFeePerGas * 2n, maxPriorityFeePerGas: maxPriorityFeePerGas * 2n });
+    await provider.send("evm_mine", []);
+    const refusal = await delivery;
+    expect(refusal).to.include({ code: "transaction-failed" });
+    expect(refusal.details["value"]).to.equal(sent()[0]);
+    expect(await received()).to.equal(0n);
+  });
+
+  it("P14 status_is_chain_truth: says transaction-failed for what would revert, and sends nothing", async () => {
+    await (await dollar.pause()).wait();
+    const refusal = await refusalOf(() => outbox().deliver(batch, pay()));
+    expect(refusal).to.include({ code: "transaction-failed" });
+    expect(sent()).to.deep.equal([]);
+    expect(await provider.getTransactionCount(sender.address, "pending")).to.equal(
+      await provider.getTransactionCount(sender.address, "latest"),
+    );
+  });
+
+  it("K7: waits for its confirmations, and sends again what a reorganisation dropped", async () => {
+    const beforeMining: unknown = await provider.send("evm_snapshot", []);
+    let settled = false;
+    const delivery = outbox({ confirmations: 3 })
+      .deliver(batch, pay())
+      .finally(() => (settled = true));
+    const minedIn = async (): Promise<number | undefined> =>
+      (sent()[0] && (await provider.getTransactionReceipt(sent()[0]!))?.blockNumber) ?? undefined;
+    await until(async () => (await minedIn()) !== undefined);
+    await provider.send("evm_mine", []);
+    await pause(100);
+    expect(settled).to.equal(false);
+
+    await provider.send("evm_setAutomine", [false]);
+    await provider.send("evm_revert", [beforeMining]);
+    expect(await received()).to.equal(0n);
+    await until(async () => inPool(sent()[0]));
+    for (let block = 0; block < 3; ++block) {
+      expect(settled).to.equal(false);
+      await provider.send("evm_mine", []);
+    }
+    const receipt = await delivery;
+    expect([receipt.hash]).to.deep.equal(sent());
+    expect(await received()).to.equal(1n);
+  });
+
+  it("signs anew when something else used its nonce", async () => {
+    await provider.send("evm_setAutomine", [false]);
+    const delivery = outbox().deliver(batch, pay());
+    await until(async () => inPool(sent()[0]));
+    const [lost] = store.transactions(batch);
+    const rival = { to: sender.address, nonce: lost!.nonce, maxFeePerGas: lost!.maxFeePerGas * 2n };
+    await sender.sendTransaction({ ...rival, maxPriorityFeePerGas: lost!.maxPriorityFeePerGas * 2n });
+    await provider.send("evm_mine", []);
+    await provider.send("evm_setAutomine", [true]);
+    const receipt = await delivery;
+    const [newest] = store.transactions(batch);
+    expect(receipt.hash).to.equal(newest!.hash);
+    expect(newest!.nonce).to.equal(lost!.nonce + 1);
+    expect(await received()).to.equal(1n);
+  });
+
+  describe("K8: when the chain is away", () => {
+    let gateway: Gateway;
+    let through: JsonRpcProvider;
+    beforeEach(async () => {
+      gateway = new Gateway(node.url);
+      await gateway.listen();
+      through = new JsonRpcProvider(gateway.url, 31_337, { staticNetwork: true, cacheTimeout: -1, batchMaxCount: 1 });
+    });
+    afterEach(async () => {
+      through.destroy();
+      await gateway.close();
+    });
+
+    /** A delivery over the gateway, which counts how often it waits. */
+    function deliverThrough(): { delivery: Promise<{ hash: string }>; waited: () => number } {
+      let waits = 0;
+      const over = outbox({
+        provider: through,
+        sleep: (ms) => {
+          ++waits;
+          return pause(ms);
+        },
+      });
+      return { delivery: over.deliver(batch, pay()), waited: () => waits };
+    }
+
+    for (const mode of ["resets", "answers 503", "answers HTML"] as const) {
+      it(`and its gateway ${mode}, it waits and delivers when it is back`, async () => {
+        gateway.mode = mode;
+        const { delivery, waited } = deliverThrough();
+        await until(() => waited() >= 3);
+        gateway.mode = "up";
+        expect([(await delivery).hash]).to.deep.equal(sent());
+        expect(await received()).to.equal(1n);
+      });
+    }
+
+    it("and nothing listens, it waits and delivers when it is back", async () => {
+      await gateway.close();
+      const { delivery, waited } = deliverThrough();
+      await until(() => waited() >= 3);
+      await gateway.listen();
+      expect([(await delivery).hash]).to.deep.equal(sent());
+      expect(await received()).to.equal(1n);
+    });
+
+    it("between broadcast and block, the payment is found settled without a hand, and not sent twice", async () => {
+      await provider.send("evm_setAutomine", [false]);
+      const { delivery, waited } = deliverThrough();
+      await until(async () => inPool(sent()[0]));
+      gateway.mode = "resets";
+      await provider.send("evm_mine", []);
+      const before = waited();
+      await until(() => waited() >= before + 3);
+      gateway.mode = "up";
+      expect([(await delivery).hash]).to.deep.equal(sent());
+      expect(await received()).to.equal(1n);
+    });
+  });
+
+  it("tells a chain that does not answer from one that refuses", async () => {
+    const nobody = new JsonRpcProvider("http://127.0.0.1:1", 31_337, { staticNetwork: true });
+    const silence: unknown = await nobody.getBlockNumber().catch((error: unknown) => error);
+    expect(isUnreachable(silence)).to.equal(true);
+    nobody.destroy();
+    await (await dollar.pause()).wait();
+    const refusal: unknown = await provider.call({ from: sender.address, ...pay() }).catch((error: unknown) => error);
+    expect(isUnreachable(refusal)).to.equal(false);
+    expect(isUnreachable(new Error("a bug"))).to.equal(false);
+    expect(isUnreachable(null)).to.equal(false);
+  });
+});
