@@ -191,7 +191,7 @@ describe("Batch(S, G)", function () {
       expectRejected([rowOf(ADA, Array<bigint>(2 * SLOTS).fill(1n))], ({ continues }) => (continues[1] = 1n)));
   });
 
-  describe("clause 2: 1 <= amount <= cap < 2^40", () => {
+  describe("clause 2, P2 no_payment_above_cap_or_off_allowlist: 1 <= amount <= cap < 2^40", () => {
     it("rejects an amount of 0", () => expectRejected(two(), ({ amount }) => (amount[0]![0] = 0n)));
     it("rejects an amount above the cap", () => expectRejected(two(), ({ amount }) => (amount[0]![0] = 1_001n)));
     it("rejects an amount of 2^40", () =>
@@ -203,7 +203,7 @@ describe("Batch(S, G)", function () {
       expectRejected(two(), ({ amount }) => (amount[0]![10] = 2n ** 40n)));
   });
 
-  describe("clause 3: payees", () => {
+  describe("clause 3, P2 no_payment_above_cap_or_off_allowlist: payees", () => {
     it("rejects a payee off the list", () => expectRejected(two(), ({ payee }) => (payee[1]![4] = BigInt(THIRD))));
     it("commits to the list: another list has another policyRoot", async () => {
       const rows = two();

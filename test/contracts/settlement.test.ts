@@ -238,7 +238,7 @@ describe("BatchSettlement", function () {
       ["another evaluation", (call) => (call.evaluation += 1n)],
     ];
     for (const [name, change] of mismatches) {
-      it(`P2, P6: refuses ${name}`, async () => {
+      it(`P17 sp_cannot_take: refuses ${name}`, async () => {
         await expect(send(altered(change))).to.be.revertedWithCustomError(settlement, "EvaluationMismatch");
       });
     }
