@@ -380,6 +380,15 @@ describe("the processor", function () {
       });
     }
 
+    it("takes no mandate whose terms have limits that it does not enforce", async () => {
+      const agent = keyOf("limited");
+      const limited: Terms = { ...OPEN_TERMS, limits: { unitsPerDay: "5" } };
+      const mandate = rail.draft(agent.address as Hex, {}, limited);
+      const { code, details } = await refusalOf(() => rail.processor.register(mandate, limited));
+      expect(code).to.equal("terms-unsupported");
+      expect(details["value"]).to.equal("unitsPerDay");
+    });
+
     it("takes a mandate up once: repeating it changes nothing, and another one for the same agent conflicts", async () => {
       const agent = keyOf("repeated");
       const mandate = rail.draft(agent.address as Hex);
