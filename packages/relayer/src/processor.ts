@@ -95,6 +95,14 @@ export class Processor {
    */
   async register(mandate: Mandate, terms: Terms): Promise<MandateRecord> {
     const { store, chain, signer, domain } = this.#options;
+    if (terms.limits) {
+      throw new BursarError(
+        "terms-unsupported",
+        "This processor does not enforce limits per day or minute, so it takes no mandate that relies on them.",
+        { value: Object.keys(terms.limits).join(" ") },
+        "Have the owner sign terms without `limits`, or name another processor.",
+      );
+    }
     assertPolicyAgrees(mandate);
     expectEqual(
       "terms-mismatch",
