@@ -28,7 +28,7 @@ export const verifiers: Step = {
   },
 };
 
-/** `DefaultBatchVerifier` verifies the circuit `default`. */
+/** `DefaultBatchVerifier` and `DefaultCeremonyBatchVerifier` verify the circuit `default`. */
 export function circuitOf(verifier: string): string {
-  return verifier.replace(/BatchVerifier$/, "").toLowerCase();
+  return verifier.replace(/(Ceremony)?BatchVerifier$/, "").toLowerCase();
 }

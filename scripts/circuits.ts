@@ -1,5 +1,3 @@
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 
 import {
@@ -8,8 +6,7 @@ import {
   circuitIdOf,
   circuitSize,
   circuitSizes,
-  ROOT,
-  verifierSource,
+  writeVerifier,
   type CircuitSize,
 } from "@bursar/prover";
 
@@ -49,10 +46,7 @@ async function build(
   const circuit = await buildCircuit(size, (message) => {
     if (!values.json) console.error(message);
   });
-  const name = `${size.name[0]!.toUpperCase()}${size.name.slice(1)}BatchVerifier`;
-  const { zkey, verificationKey, constraints } = circuit;
-  const folder = join(ROOT, "contracts", "verifiers");
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, `${name}.sol`), await verifierSource({ name, zkey, verificationKey, development: true }));
+  await writeVerifier(circuit, true);
+  const { verificationKey, constraints } = circuit;
   return { name: size.name, constraints, payments: capacity(size), circuitId: circuitIdOf(verificationKey) };
 }

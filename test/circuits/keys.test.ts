@@ -10,6 +10,7 @@ import {
   circuitIdOf,
   circuitSize,
   DEVELOPMENT_SEED,
+  keyFolder,
   layOut,
   openCircuit,
   Prover,
@@ -78,9 +79,16 @@ describe("Keys and proofs", function () {
 
   describe("a circuit's files", () => {
     it("are refused when missing, with the command that makes them", async () => {
-      const error = await refusal(openCircuit(TINY, join(folder, "nowhere")));
+      const error = await refusal(openCircuit({ ...TINY, pages: 3 }));
       expect(error.code).to.equal("key-missing");
       expect(error.advice).to.include("npm run circuits -- tiny");
+    });
+
+    it("are refused when missing from a folder of a ceremony's keys, and not looked for elsewhere", async () => {
+      const error = await refusal(openCircuit(TINY, keyFolder(TINY, join(folder, "nowhere"))));
+      expect(error.code).to.equal("key-missing");
+      expect(error.details["value"]).to.equal(join(folder, "nowhere", "tiny"));
+      expect(error.advice).to.include("docs/ceremony.md");
     });
 
     for (const file of ["circuit.zkey", "circuit.wasm", "verification-key.json"]) {

@@ -52,6 +52,11 @@ export function circuitFolder(size: CircuitSize): string {
   return join(ROOT, "build", "circuits", `${size.name}-${fingerprint(size)}`);
 }
 
+/** The folder of the key to prove with: below `keys`, where a ceremony's were exported to, else the development build. */
+export function keyFolder(size: CircuitSize, keys: string | undefined): string {
+  return keys ? join(keys, size.name) : circuitFolder(size);
+}
+
 /**
  * Compiles a circuit and makes its development key, unless both are there. The folder appears whole or not at all.
  */
@@ -75,15 +80,7 @@ export async function buildCircuit(size: CircuitSize, progress: Progress = () =>
           progress(`${size.name}: development key ${Math.round(fraction * 100)} %`);
         },
       );
-      const key = await zKey.exportVerificationKey(join(staging, "circuit.zkey"), quiet);
-      writeFileSync(join(staging, "verification-key.json"), JSON.stringify(key));
-      const files = Object.fromEntries(
-        await Promise.all(FILES.map(async (file) => [file, await sha256(join(staging, file))] as const)),
-      );
-      writeFileSync(
-        join(staging, "manifest.json"),
-        JSON.stringify({ constraints: constraints.length, files } satisfies Manifest),
-      );
+      await sealCircuit(staging, constraints.length);
       renameSync(staging, folder);
     } finally {
       rmSync(staging, { recursive: true, force: true });
@@ -94,25 +91,38 @@ export async function buildCircuit(size: CircuitSize, progress: Progress = () =>
 
 const FILES = ["circuit.r1cs", "circuit.wasm", "circuit.zkey", "verification-key.json"];
 
+/** Adds the verification key and the hashes of all files to a folder that holds a circuit and its key. */
+export async function sealCircuit(folder: string, constraints: number): Promise<void> {
+  const key = await zKey.exportVerificationKey(join(folder, "circuit.zkey"), quiet);
+  writeFileSync(join(folder, "verification-key.json"), JSON.stringify(key));
+  const files = Object.fromEntries(
+    await Promise.all(FILES.map(async (file) => [file, await hashFile("sha256", join(folder, file))] as const)),
+  );
+  writeFileSync(join(folder, "manifest.json"), JSON.stringify({ constraints, files } satisfies Manifest));
+}
+
 /**
  * A circuit that was built before, after comparing every file with the hash that was taken when it was made.
  * @throws BursarError `key-missing`, `key-corrupt`
  */
 export async function openCircuit(size: CircuitSize, folder: string = circuitFolder(size)): Promise<BuiltCircuit> {
-  const build = `Run \`npm run circuits -- ${size.name}\`.`;
+  const development = folder === circuitFolder(size);
+  const remedy = development
+    ? `Run \`npm run circuits -- ${size.name}\`.`
+    : "Export the key of the ceremony again, see docs/ceremony.md.";
   if (!existsSync(join(folder, "manifest.json"))) {
-    throw new BursarError("key-missing", `Circuit ${size.name} is not built.`, { value: size.name }, build);
+    throw new BursarError("key-missing", `No circuit ${size.name} stands in ${folder}.`, { value: folder }, remedy);
   }
   const { constraints, files } = JSON.parse(readFileSync(join(folder, "manifest.json"), "utf8")) as Manifest;
   for (const [file, expected] of Object.entries(files)) {
     const path = join(folder, file);
-    const found = existsSync(path) ? await sha256(path) : "missing";
+    const found = existsSync(path) ? await hashFile("sha256", path) : "missing";
     if (found !== expected) {
       throw new BursarError(
         "key-corrupt",
         `${file} of circuit ${size.name} is not what was built.`,
         { value: found, limit: expected },
-        `Delete its folder below build/circuits. ${build}`,
+        `Delete ${folder}. ${remedy}`,
       );
     }
   }
@@ -173,8 +183,9 @@ function fingerprint({ segments, pages }: CircuitSize): string {
 /** Raised when a change of this package makes other files of the same sources. */
 const KEY_FORMAT = 1;
 
-async function sha256(path: string): Promise<string> {
-  const hash = createHash("sha256");
+/** Hexadecimal digest of a file of any size. */
+export async function hashFile(algorithm: "sha256" | "blake2b512", path: string): Promise<string> {
+  const hash = createHash(algorithm);
   await pipeline(createReadStream(path), hash);
   return hash.digest("hex");
 }

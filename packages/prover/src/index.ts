@@ -1,4 +1,5 @@
 export * from "./build.ts";
+export * from "./ceremony.ts";
 export * from "./circuits.ts";
 export * from "./development-key.ts";
 export * from "./prove.ts";

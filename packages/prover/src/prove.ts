@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { BursarError, type Hex } from "@bursar/protocol";
 import type { Groth16Proof, VerificationKey } from "snarkjs";
 
-import { openCircuit, type BuiltCircuit } from "./build.ts";
+import { keyFolder, openCircuit, type BuiltCircuit } from "./build.ts";
 import type { CircuitSize } from "./circuits.ts";
 import type { Statement } from "./statement.ts";
 import { circuitIdOf } from "./verifier.ts";
@@ -40,8 +40,10 @@ export class Prover {
   readonly #circuits = new Map<string, Promise<BuiltCircuit>>();
   readonly #open: (size: CircuitSize) => Promise<BuiltCircuit>;
 
-  /** @param open - finds the files of a circuit; the development build unless given. */
-  constructor(open: (size: CircuitSize) => Promise<BuiltCircuit> = (size) => openCircuit(size)) {
+  /** @param open - finds the files of a circuit; below BURSAR_KEYS, or in the development build, unless given. */
+  constructor(
+    open = (size: CircuitSize): Promise<BuiltCircuit> => openCircuit(size, keyFolder(size, process.env["BURSAR_KEYS"])),
+  ) {
     this.#open = open;
   }
 

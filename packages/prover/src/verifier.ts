@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 
@@ -6,6 +6,8 @@ import type { Hex } from "@bursar/protocol";
 import { AbiCoder, keccak256 } from "ethers";
 import { zKey, type VerificationKey } from "snarkjs";
 
+import type { BuiltCircuit } from "./build.ts";
+import { ROOT, type CircuitSize } from "./circuits.ts";
 import { quiet } from "./quiet.ts";
 
 const require = createRequire(import.meta.url);
@@ -27,6 +29,12 @@ export function circuitIdOf(key: VerificationKey): Hex {
       words,
     ),
   ) as Hex;
+}
+
+/** Contract of a circuit's verifier; a ceremony's never has the name of a development one. */
+export function verifierName(size: CircuitSize, development: boolean): string {
+  const circuit = `${size.name[0]!.toUpperCase()}${size.name.slice(1)}`;
+  return `${circuit}${development ? "" : "Ceremony"}BatchVerifier`;
 }
 
 export interface VerifierOptions {
@@ -86,6 +94,18 @@ ${development ? refuse : ""}        uint256[2] calldata a;
         return _verifyProof(a, b, c, signals);
     }
 `;
+}
+
+/** Generates a circuit's verifier below contracts/verifiers/. @returns the contract's name */
+export async function writeVerifier(
+  { size, zkey, verificationKey }: BuiltCircuit,
+  development: boolean,
+): Promise<string> {
+  const name = verifierName(size, development);
+  const folder = join(ROOT, "contracts", "verifiers");
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, `${name}.sol`), await verifierSource({ name, zkey, verificationKey, development }));
+  return name;
 }
 
 /** A template that changed is noticed here, not on chain. */
