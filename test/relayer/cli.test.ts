@@ -1,0 +1,281 @@
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import type { Problem } from "@bursar/protocol";
+import { Keyring } from "@bursar/relayer";
+import { expect } from "chai";
+import type { JsonRpcProvider } from "ethers";
+
+import { main } from "../../packages/relayer/src/cli/main.ts";
+import { LocalNode } from "../../scripts/demo/node.ts";
+import { addressOf } from "./office.ts";
+
+const SHOP = addressOf("shop");
+
+interface Run {
+  code: number;
+  out: string;
+  err: string;
+}
+
+describe("the command line", function () {
+  this.timeout(60_000);
+  const folder = mkdtempSync(join(tmpdir(), "bursar-cli-"));
+  let node: LocalNode;
+  let provider: JsonRpcProvider;
+
+  before(async () => {
+    node = await LocalNode.start();
+    provider = node.provider();
+  });
+  after(() => {
+    provider.destroy();
+    node.stop();
+    rmSync(folder, { recursive: true });
+  });
+
+  const place = (rpc = node.url): string[] => [
+    ...["--rpc", rpc],
+    ...["--home", join(folder, "home")],
+    ...["--deployments", join(folder, "deployments")],
+  ];
+
+  async function bursar(...argv: string[]): Promise<Run> {
+    const run: Run = { code: -1, out: "", err: "" };
+    run.code = await main([...place(), ...argv], {
+      out: (text) => (run.out += `${text}\n`),
+      err: (text) => (run.err += `${text}\n`),
+    });
+    return run;
+  }
+
+  /** Runs a command that must succeed, and gives its JSON. */
+  async function answer<T>(...argv: string[]): Promise<T> {
+    const { code, out, err } = await bursar("--json", ...argv);
+    expect(code, err).to.equal(0);
+    expect(out.trim().split("\n")).to.have.length(1);
+    return JSON.parse(out) as T;
+  }
+
+  /** Starts a command in a process of its own and kills it as soon as `moment` has come. */
+  async function killedAt(moment: () => boolean | Promise<boolean>, ...argv: string[]): Promise<void> {
+    const bin = fileURLToPath(new URL("../../packages/relayer/bin/bursar.js", import.meta.url));
+    const child = spawn(process.execPath, [bin, ...place(), ...argv], { stdio: "ignore" });
+    const ended = new Promise<NodeJS.Signals | null>((resolve) =>
+      child.once("close", (_code, signal) => resolve(signal)),
+    );
+    while (child.exitCode === null && !(await moment())) await new Promise((done) => setTimeout(done, 20));
+    child.kill("SIGKILL");
+    expect(await ended).to.equal("SIGKILL");
+  }
+
+  interface Batch {
+    id: number;
+    state: string;
+    payments: number;
+    total: string;
+    transaction: string | null;
+  }
+  interface Mandate {
+    mandate: { agent: string; budget: string };
+    registered: boolean;
+  }
+
+  const openMandate = (...options: string[]): Promise<Mandate> =>
+    answer<Mandate>("mandate", "open", "--budget", "0.01", "--cap", "0.001", "--purpose", "tests", "--yes", ...options);
+  const pay = (agent: string, amount: string, ...options: string[]): Promise<Run> =>
+    bursar("pay", agent, SHOP, amount, "--memo", "tea", ...options);
+  const batches = async (): Promise<Batch[]> => (await answer<{ batches: Batch[] }>("status")).batches;
+
+  const COMMANDS = [
+    [],
+    ["deploy"],
+    ["deposit"],
+    ["payee"],
+    ["payee", "add"],
+    ["payee", "list"],
+    ["mandate"],
+    ["mandate", "open"],
+    ["mandate", "show"],
+    ["mandate", "revoke"],
+    ["pay"],
+    ["batch"],
+    ["settle"],
+    ["payout"],
+    ["status"],
+    ["ledger"],
+    ["serve"],
+  ];
+  for (const command of COMMANDS) {
+    it(`explains itself: bursar ${[...command, "--help"].join(" ")}`, async () => {
+      const { code, out, err } = await bursar(...command, "--help");
+      expect([code, err]).to.deep.equal([0, ""]);
+      expect(out).to.match(new RegExp(`^Usage: ${["bursar", ...command].join(" ")}\\b`));
+    });
+  }
+
+  it("has every command that it lists explained above", async () => {
+    const listed = async (...group: string[]): Promise<string[][]> => {
+      const { out } = await bursar(...group, "--help");
+      const names = [...out.slice(out.indexOf("Commands:")).matchAll(/^ {2}([a-z]+) /gm)].map(([, name]) => name!);
+      return names.filter((name) => name !== "help").map((name) => [...group, name]);
+    };
+    const found = [[], ...(await listed()), ...(await listed("payee")), ...(await listed("mandate"))];
+    expect(found.map(String).sort()).to.deep.equal(COMMANDS.map(String).sort());
+  });
+
+  for (const wrong of [["unknown"], ["deposit"], ["pay", SHOP], ["status", "--colour"], ["mandate", "open", "--yes"]]) {
+    it(`ends with 2 for wrong usage: bursar ${wrong.join(" ")}`, async () => {
+      const { code, out, err } = await bursar(...wrong);
+      expect([code, out]).to.deep.equal([2, ""]);
+      expect(err).to.match(/^error: /);
+    });
+  }
+
+  it("ends with 3 and one line when the chain is down", async () => {
+    for (const command of [["status"], ["deploy"], ["settle"]]) {
+      const run = await bursar("--rpc", "http://127.0.0.1:1", ...command);
+      expect(run).to.include({ code: 3, out: "" });
+      expect(run.err).to.match(/^bursar: chain-unavailable: .*--rpc.*\n$/);
+    }
+  });
+
+  it("ends with 1 and advice before anything is deployed", async () => {
+    const run = await bursar("status");
+    expect(run).to.include({ code: 1, out: "" });
+    expect(run.err).to.match(/^bursar: wrong-chain: .* Run `bursar deploy`\.\n$/);
+  });
+
+  it("deploys, and a second time changes nothing", async () => {
+    const first = await answer<{ registry: string }>("deploy");
+    const block = await provider.getBlockNumber();
+    const second = await answer<{ registry: string }>("deploy");
+    expect(second).to.deep.equal(first);
+    expect(await provider.getBlockNumber()).to.equal(block);
+    const { out } = await bursar("deploy");
+    expect(out).to.contain(first.registry);
+  });
+
+  it("does not open a mandate that the owner cannot cover", async () => {
+    const poor = await bursar("mandate", "open", "--budget", "5", "--cap", "1", "--purpose", "tests", "--yes");
+    expect(poor).to.include({ code: 1, out: "" });
+    expect(poor.err).to.contain("bursar: above-budget:").and.to.contain("Run `bursar deposit` first.");
+  });
+
+  it("deposits", async () => {
+    expect(await answer("deposit", "12.50")).to.include({ free: "12500000" });
+    const { out } = await bursar("deposit", "0.5");
+    expect(out).to.match(/^0x[0-9a-fA-F]{40} has 13 free in the escrow\.\n$/);
+    expect(await bursar("deposit", "1e3")).to.include({ code: 1, out: "" });
+  });
+
+  it("keeps payees", async () => {
+    await answer("payee", "add", SHOP.toLowerCase(), "--name", "Shop", "--host", "shop.example", "--category", "tea");
+    expect(await answer("payee", "list")).to.deep.equal([
+      { address: SHOP, name: "Shop", host: "shop.example", category: "tea" },
+    ]);
+  });
+
+  it("opens a mandate, shows it, and says in plain words who enforces what", async () => {
+    const opened = await openMandate("--category", "tea");
+    expect(opened).to.include({ registered: true });
+    const shown = await answer<{ onChain: object; accepted: object }>("mandate", "show", opened.mandate.agent);
+    expect(shown.onChain).to.include({ state: "open", budget: "10000", paymentCap: "1000" });
+    expect(shown.accepted).to.deep.equal({ seq: "0", spent: "0" });
+    const spoken = await bursar("mandate", "open", "--budget", "1", "--cap", "1", "--purpose", "tests", "--yes");
+    expect(spoken.err).to.match(/Contract and proof enforce these. The processor alone enforces:/);
+    expect(await bursar("mandate", "show", SHOP)).to.include({ code: 1, out: "" });
+  });
+
+  it("pays; refuses over the cap with 1, one line and advice, and with --json as Problem Details", async () => {
+    const { agent } = (await openMandate()).mandate;
+    expect((await pay(agent, "0.001")).out).to.match(/^Accepted: payment 1 of 0\.001 /);
+    const over = await pay(agent, "0.001001");
+    expect(over).to.include({ code: 1, out: "" });
+    expect(over.err).to.match(/^bursar: above-payment-cap: 0\.001001 is above the cap of 0\.001 .*\n$/);
+    const { code, out, err } = await pay(agent, "0.001001", "--json");
+    expect([code, out]).to.deep.equal([1, ""]);
+    expect(JSON.parse(err) as Problem).to.deep.include({
+      code: "above-payment-cap",
+      status: 403,
+      details: { value: "1001", limit: "1000" },
+    });
+    expect((await pay(agent, "0.0005")).out).to.match(/^Accepted: payment 2 of 0\.0005 /);
+    expect(await bursar("pay", agent, SHOP, "0.0005")).to.include({ code: 1 });
+    expect(await bursar("pay", SHOP, SHOP, "0.0005", "--memo", "tea")).to.include({ code: 3 });
+  });
+
+  it("batches, settles, reports and pays out", async () => {
+    const proved = await answer<Batch>("batch");
+    expect(proved).to.deep.include({ state: "proved", payments: 2, total: "1500" });
+    const [settled] = await answer<Batch[]>("settle");
+    expect(settled).to.include({ id: proved.id, state: "settled" });
+    expect((await provider.getTransactionReceipt(settled!.transaction!))?.status).to.equal(1);
+    expect(await answer("settle")).to.deep.equal([]);
+    expect((await bursar("batch")).out).to.equal("No payment waits.\n");
+
+    const entries = await answer<{ kind: string; status: string; amount: string }[]>("ledger");
+    expect(entries.map(({ kind, status, amount }) => [kind, status, amount])).to.deep.equal([
+      ["accepted", "settled", "500"],
+      ["refused", "refused", "1001"],
+      ["accepted", "settled", "1000"],
+    ]);
+    expect(await answer("ledger", "--limit", "1", "--before", "3", "--payee", SHOP)).to.have.length(1);
+    const { out } = await bursar("ledger");
+    expect(out).to.contain("Shop").and.to.contain("above the cap");
+    expect((await bursar("status")).out).to.match(/^\d+ mandates, 2 payments accepted \(0 in no batch\), 1 refused\n/);
+
+    expect(await answer("payout", SHOP)).to.include({ paid: "1500" });
+    expect((await bursar("payout", SHOP)).out).to.equal(`${SHOP} has no credit.\n`);
+  });
+
+  it("resends a payment whose answer was lost, and settles it once", async () => {
+    const { agent } = (await openMandate()).mandate;
+    const before = (await answer<{ payments: number }>("status")).payments;
+    const unanswered = await pay(agent, "0.0003", "--processor-url", "http://127.0.0.1:1");
+    expect(unanswered).to.include({ code: 3, out: "" });
+    const another = await pay(agent, "0.0004");
+    expect(another.err).to.match(/^bursar: sequence-taken: /);
+    expect((await pay(agent, "0.0003")).out).to.match(/^Accepted: payment 1 of 0\.0003 /);
+    expect((await answer<{ payments: number }>("status")).payments).to.equal(before + 1);
+  });
+
+  it("P14 status_is_chain_truth: after kill -9 while proving and while waiting for the block, settles the batch once", async () => {
+    await killedAt(async () => (await batches()).some(({ state }) => state === "planned"), "batch");
+    const [planned] = (await batches()).filter(({ state }) => state === "planned");
+    const proved = await answer<Batch>("batch");
+    expect(proved).to.include({ id: planned!.id, state: "proved" });
+
+    await provider.send("evm_setAutomine", [false]);
+    await killedAt(async () => (await batches()).some(({ state }) => state === "submitted"), "settle");
+    const [submitted] = (await batches()).filter(({ state }) => state === "submitted");
+    await provider.send("evm_setAutomine", [true]);
+    await provider.send("evm_mine", []);
+    const [settled] = await answer<Batch[]>("settle");
+    expect(settled).to.include({ id: proved.id, state: "settled", transaction: submitted!.transaction });
+    expect(await answer("payout", SHOP)).to.include({ paid: "300" });
+  });
+
+  it("revokes: the agent can pay no more", async () => {
+    const { agent } = (await openMandate()).mandate;
+    await pay(agent, "0.0001");
+    expect(await answer("mandate", "revoke", agent)).to.include({ agent, afterSeq: "1" });
+    const refused = await pay(agent, "0.0001");
+    expect(refused).to.include({ code: 1, out: "" });
+    expect(refused.err).to.match(/^bursar: mandate-revoked: .* ask the owner/);
+    expect((await answer<{ onChain: object }>("mandate", "show", agent)).onChain).to.include({ state: "revoked" });
+  });
+
+  it("keeps keys for a public chain only with a password", async () => {
+    expect(() => new Keyring(join(folder, "public"), "", false)).to.throw(/need a password/);
+    const keys = new Keyring(join(folder, "guarded"), "right", true);
+    const made = await keys.create("owner");
+    expect((await keys.load("owner")).address).to.equal(made.address);
+    const wrong = new Keyring(join(folder, "guarded"), "wrong", true);
+    const refusal: unknown = await wrong.load("owner").catch((error: unknown) => error);
+    expect(refusal).to.include({ code: "key-corrupt" });
+  });
+});
