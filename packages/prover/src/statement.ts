@@ -75,7 +75,8 @@ export function segmentsOf(size: CircuitSize, slots: number): number {
 
 /**
  * Lays rows out over the circuit's segments and computes what the circuit will claim of them.
- * @throws BursarError `batch-does-not-fit`, `amount-zero`, `amount-too-large`, `above-payment-cap`, `payee-not-allowed`.
+ * @throws BursarError `batch-does-not-fit`, `malformed-input` for salts that do not match the pages, `amount-zero`,
+ * `amount-too-large`, `above-payment-cap`, `payee-not-allowed`.
  */
 export function layOut(size: CircuitSize, rows: readonly BatchRow[]): Statement {
   for (const row of rows) validate(row);
@@ -99,12 +100,19 @@ export function layOut(size: CircuitSize, rows: readonly BatchRow[]): Statement 
   };
 }
 
-function validate({ agent, seq, lines, paymentCap, allow }: BatchRow): void {
+function validate({ agent, seq, lines, salts, paymentCap, allow }: BatchRow): void {
   const offset = Number(offsetOf(seq));
   if (lines.length <= offset) {
     throw new BursarError("batch-does-not-fit", `The row of ${agent} settles no payment.`, {
       value: lines.length - offset,
       limit: 1,
+    });
+  }
+  const pages = Math.ceil(lines.length / PAGE_LINES);
+  if (salts.length !== pages) {
+    throw new BursarError("malformed-input", `The row of ${agent} touches ${pages} pages, each with its salt.`, {
+      value: salts.length,
+      limit: pages,
     });
   }
   for (const { payee, amount } of lines) {
@@ -164,14 +172,14 @@ function claimOf({ row, head, newBase, packed }: Segment): Row {
 }
 
 function creditsOf(rows: readonly BatchRow[]): Credit[] {
-  const credits = new Map<Address, bigint>();
+  const credits = new Map<bigint, Credit>();
   for (const { seq, lines } of rows) {
-    for (const { payee, amount } of lines.slice(Number(offsetOf(seq))))
-      credits.set(payee, (credits.get(payee) ?? 0n) + amount);
+    for (const { payee, amount } of lines.slice(Number(offsetOf(seq)))) {
+      const credit = credits.get(BigInt(payee));
+      credits.set(BigInt(payee), { payee, amount: (credit?.amount ?? 0n) + amount });
+    }
   }
-  return [...credits]
-    .map(([payee, amount]) => ({ payee, amount }))
-    .sort((a, b) => (BigInt(a.payee) < BigInt(b.payee) ? -1 : 1));
+  return [...credits.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, credit]) => credit);
 }
 
 /** C over the values of every segment, an idle one with an open policy of cap 0, then all amounts. */
