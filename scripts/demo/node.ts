@@ -7,25 +7,28 @@ import { JsonRpcProvider } from "ethers";
 /** A local Hardhat node of its own, on a free port, that ends with {@link LocalNode.stop}. */
 export class LocalNode {
   readonly url: string;
+  readonly #chainId: number;
   readonly #process: ChildProcess;
 
-  private constructor(url: string, process: ChildProcess) {
+  private constructor(url: string, chainId: number, process: ChildProcess) {
     this.url = url;
+    this.#chainId = chainId;
     this.#process = process;
   }
 
   /** @throws Error with the node's own output when it ends before it answers. */
-  static async start(): Promise<LocalNode> {
+  static async start(chainId = 31_337): Promise<LocalNode> {
     const port = await freePort();
     const hardhat = fileURLToPath(new URL("../../node_modules/hardhat/dist/src/cli.js", import.meta.url));
-    const node = spawn(process.execPath, [hardhat, "node", "--port", String(port)], {
+    const options = ["--port", String(port), "--chain-id", String(chainId)];
+    const node = spawn(process.execPath, [hardhat, "node", ...options], {
       cwd: fileURLToPath(new URL("../..", import.meta.url)),
       stdio: ["ignore", "pipe", "pipe"],
     });
     let output = "";
     for (const stream of [node.stdout, node.stderr])
       stream.on("data", (chunk: Buffer) => (output = (output + String(chunk)).slice(-4_000)));
-    const local = new LocalNode(`http://127.0.0.1:${port}`, node);
+    const local = new LocalNode(`http://127.0.0.1:${port}`, chainId, node);
     const deadline = Date.now() + 60_000;
     while (!(await local.#answers())) {
       if (node.exitCode !== null || Date.now() > deadline) {
@@ -38,7 +41,11 @@ export class LocalNode {
   }
 
   provider(): JsonRpcProvider {
-    return new JsonRpcProvider(this.url, 31_337, { staticNetwork: true, cacheTimeout: -1, pollingInterval: 100 });
+    return new JsonRpcProvider(this.url, this.#chainId, {
+      staticNetwork: true,
+      cacheTimeout: -1,
+      pollingInterval: 100,
+    });
   }
 
   stop(): void {

@@ -37,7 +37,16 @@ export function deploymentPath(folder: string, chainId: bigint): string {
 /** @throws BursarError `malformed-input` for a file that is not such a record. */
 export function readDeployment(path: string): Deployment | undefined {
   if (!existsSync(path)) return undefined;
-  return parseWire(deploymentSchema, JSON.parse(readFileSync(path, "utf8")));
+  return parseWire(deploymentSchema, parseJson(path));
+}
+
+function parseJson(path: string): unknown {
+  try {
+    return JSON.parse(readFileSync(path, "utf8")) as unknown;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    throw new BursarError("malformed-input", `${path} holds no JSON: ${error.message}`, { value: path });
+  }
 }
 
 /** Replaces the record at once, so that a crash leaves the old one or the new one. */
