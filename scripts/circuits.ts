@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
 
+import { BursarError } from "@bursar/protocol";
 import {
   buildCircuit,
   capacity,
@@ -13,40 +14,65 @@ import {
 const USAGE = `usage: npm run circuits -- [--all] [--json] [name ...]
 
 Compiles circuits, makes their development keys and generates their verifiers; what is there already is kept.
-Without a name: tiny and default. --all adds the large one (minutes, some hundred MB of memory).`;
+Without a name: tiny and default. --all adds the large one (a minute, some hundred MB of memory).
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { all: { type: "boolean" }, json: { type: "boolean" }, help: { type: "boolean", short: "h" } },
-});
+Exit codes: 0 done, 1 failed, 2 wrong usage.`;
+
+interface Built {
+  name: string;
+  constraints: number;
+  payments: number;
+  circuitId: string;
+}
+
+const { values, positionals } = readArguments();
 
 if (values.help) {
   console.log(USAGE);
 } else {
-  const names = values.all
-    ? circuitSizes().map(({ name }) => name)
-    : positionals.length > 0
-      ? positionals
-      : ["tiny", "default"];
-  const built = [];
-  for (const size of names.map(circuitSize)) built.push(await build(size));
+  const built: Built[] = [];
+  for (const size of sizesOf(positionals)) built.push(await build(size));
   if (values.json) console.log(JSON.stringify(built));
-  else
-    for (const { name, constraints, payments } of built)
-      console.log(
-        `${name}: ${constraints} constraints, ${payments} payments, ${Math.round(constraints / payments)} each`,
-      );
-  // snarkjs keeps worker threads for as long as the process lives.
-  process.exit();
+  else for (const circuit of built) console.log(describe(circuit));
+}
+// snarkjs keeps worker threads for as long as the process lives.
+process.exit();
+
+function readArguments() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: { all: { type: "boolean" }, json: { type: "boolean" }, help: { type: "boolean", short: "h" } },
+    });
+  } catch (error) {
+    return misused((error as Error).message);
+  }
 }
 
-async function build(
-  size: CircuitSize,
-): Promise<{ name: string; constraints: number; payments: number; circuitId: string }> {
+function sizesOf(names: readonly string[]): CircuitSize[] {
+  if (values.all) return circuitSizes();
+  try {
+    return (names.length > 0 ? names : ["tiny", "default"]).map(circuitSize);
+  } catch (error) {
+    if (!(error instanceof BursarError)) throw error;
+    return misused(`${error.message} There are: ${error.details["limit"]}.`);
+  }
+}
+
+function misused(why: string): never {
+  console.error(`${why}\n\n${USAGE}`);
+  process.exit(2);
+}
+
+async function build(size: CircuitSize): Promise<Built> {
   const circuit = await buildCircuit(size, (message) => {
     if (!values.json) console.error(message);
   });
   await writeVerifier(circuit, true);
   const { verificationKey, constraints } = circuit;
   return { name: size.name, constraints, payments: capacity(size), circuitId: circuitIdOf(verificationKey) };
+}
+
+function describe({ name, constraints, payments }: Built): string {
+  return `${name}: ${constraints} constraints, ${payments} payments, ${Math.round(constraints / payments)} each`;
 }

@@ -81,7 +81,8 @@ export async function buildCircuit(size: CircuitSize, progress: Progress = () =>
         },
       );
       await sealCircuit(staging, constraints.length);
-      renameSync(staging, folder);
+      // Whoever else built it meanwhile made the same bytes.
+      if (!existsSync(folder)) renameSync(staging, folder);
     } finally {
       rmSync(staging, { recursive: true, force: true });
     }
