@@ -2,6 +2,7 @@ import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
+import { parseAmount } from "@bursar/protocol";
 import { expect } from "chai";
 
 describe("npm run demo", function () {
@@ -47,13 +48,15 @@ describe("npm run demo", function () {
     expect(output).not.to.match(/Batch 2/);
   });
 
-  it("pays exactly what the agents spent to the payees", () => {
-    const [total] = found(/\nBursar, one proof +1 +(\d+)/);
-    expect(Number(total)).to.be.greaterThan(200_000);
-    const received = ["Weather", "Maps", "Search"].map((service) =>
-      Number(found(new RegExp(`${service} +received ([\\d.]+) tUSD`))[0]),
-    );
-    for (const amount of received) expect(amount).to.be.greaterThan(0);
+  it("pays each service its price for every payment that it was promised, and not a unit more", () => {
+    const [payments] = found(/Batch 1: (\d+) payments/);
+    const paid = ["Weather", "Maps", "Search"].map((service) => {
+      const units = (pattern: string): bigint => parseAmount(found(new RegExp(`${service} ${pattern}`))[0]!);
+      const [received, price] = [units("+received ([\\d.]+) tUSD"), units(".* ([\\d.]+) a call")];
+      expect(received % price).to.equal(0n);
+      return received / price;
+    });
+    expect(paid.reduce((sum, count) => sum + count)).to.equal(BigInt(payments!));
   });
 
   it("prints a readable ledger and the gas beside single transfers", () => {

@@ -159,7 +159,7 @@ export class TestRail {
     const provider = node.provider();
     const folder = mkdtempSync(join(tmpdir(), "bursar-deployment-"));
     const deployment = await deploy(new NonceManager(await provider.getSigner(0)), provider, {
-      settings: settingsOf(31_337n, {}),
+      settings: { ...settingsOf(31_337n, {}), verifiers: ["TinyBatchVerifier", "DefaultBatchVerifier"] },
       folder,
     });
     rmSync(folder, { recursive: true });
