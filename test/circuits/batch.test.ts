@@ -167,6 +167,17 @@ describe("Batch(S, G)", function () {
     });
   });
 
+  describe("determines", () => {
+    for (const [name, rows, open] of [
+      ["a payee list beside an open one", two, ["policy[0].open.inv"]],
+      ["a row over two segments", long, ["policy[0].open.inv", "policy[1].open.inv"]],
+    ] as const) {
+      it(`every signal by the inputs, but the inverse of 0 by which a list is open: ${name}`, async () => {
+        expect((await attempt(rows())).undetermined()).to.deep.equal(open);
+      });
+    }
+  });
+
   describe("clause 1: flags and continuation", () => {
     it("rejects a used-line flag that is not boolean", () => expectRejected(two(), ({ last }) => (last[0]![2] = 2n)));
     it("rejects two last lines", () => expectRejected(two(), ({ last }) => (last[0]![1] = 1n)));
@@ -175,7 +186,19 @@ describe("Batch(S, G)", function () {
     it("rejects flags that cancel: −1 and 1", () =>
       expectRejected(two(), ({ last }) => void ((last[0]![0] = FIELD - 1n), (last[0]![5] = 1n))));
     it("rejects skipping lines that are not used", () =>
-      expectRejected([rowOf(ADA, [4n])], ({ skip }) => (skip[0]![3] = 1n)));
+      expectOneViolated([rowOf(ADA, [4n])], ({ skip }) => (skip[0]![3] = 1n)));
+    it("rejects an unused line that counts as −1", async () => {
+      const { violated } = await attempt([rowOf(ADA, [5n, 6n, 7n])], ({ last }) => {
+        [last[0]![2], last[0]![4]] = [2n, FIELD - 1n];
+      });
+      expect(violated, "both flags, and nothing else").to.equal(2);
+    });
+    it("rejects a line that is used twice, settled once and skipped once", () =>
+      expectOneViolated([rowOf(ADA, [5n], { settled: 2 })], ({ last }) => (last[0]![0] = 1n)));
+    it("rejects settling a line again in the place of a new one", () =>
+      expectOneViolated([rowOf(ADA, [6n], { settled: 1 })], ({ skip }) => {
+        [skip[0]![0], skip[0]![1]] = [FIELD - 1n, 1n];
+      }));
     it("rejects a continuation flag that is not boolean", () =>
       expectRejected(long(), ({ continues }) => (continues[0] = 2n)));
     it("rejects false continuation: of a segment that is not full", () => {

@@ -18,31 +18,27 @@ const CIRCOMLIB = dirname(require.resolve("circomlib/circuits/poseidon.circom"))
  */
 export class Forger {
   readonly #folder: string;
-  readonly #r1cs: R1cs;
-  /** Wire of each signal in the true circuit; −1 where the compiler eliminated it. */
-  readonly #wires: ReadonlyMap<string, number>;
+  /** The true circuit, as it is proved. */
+  readonly #true: Compiled;
+  /** The true circuit before the compiler simplifies it: each signal has its wire. */
+  readonly #plain: Compiled;
   /** Wire of each signal in the circuit without assertions. */
   readonly #free: ReadonlyMap<string, number>;
 
-  private constructor(folder: string, r1cs: R1cs, wires: Map<string, number>, free: Map<string, number>) {
+  private constructor(folder: string, circuits: { true: Compiled; plain: Compiled; free: Compiled }) {
     this.#folder = folder;
-    this.#r1cs = r1cs;
-    this.#wires = wires;
-    this.#free = free;
+    this.#true = circuits.true;
+    this.#plain = circuits.plain;
+    this.#free = circuits.free.wires;
   }
 
   static async create(segments: number, pages: number): Promise<Forger> {
     mkdirSync(join(ROOT, "build"), { recursive: true });
     const folder = mkdtempSync(join(ROOT, "build", "forger."));
     await compile(folder, "true", segments, pages, "--O2", (source) => source);
+    await compile(folder, "plain", segments, pages, "--O0", (source) => source);
     await compile(folder, "free", segments, pages, "--O0", withoutAssertions);
-    const r1cs = readR1cs(readFileSync(join(folder, "true", "main.r1cs")));
-    return new Forger(
-      folder,
-      r1cs,
-      readSymbols(join(folder, "true", "main.sym")),
-      readSymbols(join(folder, "free", "main.sym")),
-    );
+    return new Forger(folder, { true: read(folder, "true"), plain: read(folder, "plain"), free: read(folder, "free") });
   }
 
   close(): void {
@@ -50,7 +46,7 @@ export class Forger {
   }
 
   get constraints(): number {
-    return this.#r1cs.constraints.length;
+    return this.#true.r1cs.constraints.length;
   }
 
   /**
@@ -66,14 +62,84 @@ export class Forger {
       if (wire === undefined) throw new Error(`no signal ${name}`);
       return forged[name] ?? values[wire]!;
     };
-    const witness = Array<bigint>(this.#r1cs.wires).fill(0n);
-    witness[0] = 1n;
-    for (const [name, wire] of this.#wires) if (wire > 0) witness[wire] = modulo(valueOf(name.slice("main.".length)));
-    const value = (combination: LinearCombination): bigint =>
-      combination.reduce((sum, [wire, coefficient]) => (sum + coefficient * witness[wire]!) % FIELD, 0n);
-    const violated = this.#r1cs.constraints.filter(({ a, b, c }) => (value(a) * value(b)) % FIELD !== value(c)).length;
-    return { accepted: violated === 0, violated, T: valueOf("T"), C: valueOf("C"), signal: valueOf };
+    const value = valuation(this.#true, valueOf);
+    const violated = this.#true.r1cs.constraints.filter(
+      ({ a, b, c }) => (value(a) * value(b)) % FIELD !== value(c),
+    ).length;
+    return {
+      accepted: violated === 0,
+      violated,
+      T: valueOf("T"),
+      C: valueOf("C"),
+      signal: valueOf,
+      undetermined: () => undetermined(this.#plain, Object.keys(input), valuation(this.#plain, valueOf)),
+    };
   }
+}
+
+/** A constraint system whose signals have names. */
+interface Compiled {
+  readonly r1cs: R1cs;
+  /** Wire of each signal, `main.` included; −1 where the compiler eliminated it. */
+  readonly wires: ReadonlyMap<string, number>;
+}
+
+function read(folder: string, name: string): Compiled {
+  return {
+    r1cs: readR1cs(readFileSync(join(folder, name, "main.r1cs"))),
+    wires: readSymbols(join(folder, name, "main.sym")),
+  };
+}
+
+type Valuation = (combination: LinearCombination) => bigint;
+
+function valuation({ r1cs, wires }: Compiled, valueOf: (name: string) => bigint): Valuation {
+  const witness = Array<bigint>(r1cs.wires).fill(0n);
+  witness[0] = 1n;
+  for (const [name, wire] of wires) if (wire > 0) witness[wire] = modulo(valueOf(name.slice("main.".length)));
+  return (combination) =>
+    combination.reduce((sum, [wire, coefficient]) => (sum + coefficient * witness[wire]!) % FIELD, 0n);
+}
+
+/**
+ * Signals that can change a little while the inputs stay: those that the linearised constraints leave open. A constraint in
+ * which one such signal is left fixes it, and so on, until no more are fixed.
+ */
+function undetermined({ r1cs, wires }: Compiled, inputs: readonly string[], value: Valuation): string[] {
+  const open = new Map<number, string>();
+  for (const [path, wire] of wires) {
+    const name = path.slice("main.".length);
+    if (!inputs.includes(name.replace(/\[.*/, ""))) open.set(wire, name);
+  }
+  const constraintsOf = new Map<number, number[]>([...open.keys()].map((wire) => [wire, []]));
+  const left = r1cs.constraints.map(({ a, b, c }, index) => {
+    const slopes = new Map<number, bigint>();
+    const terms = [
+      [a, value(b)],
+      [b, value(a)],
+      [c, FIELD - 1n],
+    ] as const;
+    for (const [combination, factor] of terms) {
+      for (const [wire, coefficient] of combination) {
+        slopes.set(wire, ((slopes.get(wire) ?? 0n) + coefficient * factor) % FIELD);
+      }
+    }
+    const moving = [...slopes].filter(([wire, slope]) => open.has(wire) && slope !== 0n).map(([wire]) => wire);
+    for (const wire of moving) constraintsOf.get(wire)!.push(index);
+    return new Set(moving);
+  });
+  const fixing = left.filter(({ size }) => size === 1);
+  for (let fixed = fixing.pop(); fixed; fixed = fixing.pop()) {
+    for (const wire of [...fixed]) {
+      open.delete(wire);
+      for (const index of constraintsOf.get(wire)!) {
+        const others = left[index]!;
+        others.delete(wire);
+        if (others.size === 1) fixing.push(others);
+      }
+    }
+  }
+  return [...open.values()];
 }
 
 export interface Attempt {
@@ -83,6 +149,8 @@ export interface Attempt {
   readonly T: bigint;
   readonly C: bigint;
   readonly signal: (name: string) => bigint;
+  /** Signals that the constraints leave open once the inputs are given. */
+  readonly undetermined: () => string[];
 }
 
 const modulo = (value: bigint): bigint => ((value % FIELD) + FIELD) % FIELD;
