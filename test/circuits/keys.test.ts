@@ -148,6 +148,21 @@ describe("Keys and proofs", function () {
       expect(error.code).to.equal("proof-invalid");
     });
 
+    it("is made one after another, each at its own challenge", async () => {
+      const proofs = await Promise.all([1n, 2n].map((z) => prover.prove(TINY, statement(), z)));
+      expect(proofs.map(({ signals }) => signals.z)).to.deep.equal([1n, 2n]);
+    });
+
+    it("is given up when the prover is closed, and can be made again", async () => {
+      await prover.prove(TINY, statement(), Z);
+      const givenUp = refusal(prover.prove(TINY, statement(), Z));
+      setTimeout(() => prover.close(), 100);
+      const error = await givenUp;
+      expect(error.code).to.equal("proof-invalid");
+      expect(error.advice).to.include("proved again");
+      expect((await prover.prove(TINY, statement(), Z)).signals.z).to.equal(Z);
+    });
+
     it("fails with a typed error when the key is gone meanwhile", async () => {
       const copy = join(folder, "vanishing");
       cpSync(circuitFolder(TINY), copy, { recursive: true });
