@@ -246,6 +246,15 @@ describe("A key ceremony", function () {
       expect(JSON.parse(stdout)).to.deep.equal({ file: phase1.path, hash: digest });
     });
 
+    it("contributes, ends with a beacon, and prints the hashes to publish", async () => {
+      const added = await run("contribute", at("1.zkey"), at("cli.zkey"), "--name", "Cleo", "--json");
+      const ended = await run("beacon", at("cli.zkey"), at("cli-final.zkey"), "--value", BEACON, "--json");
+      const printed = [added, ended].map(({ stdout }) => (JSON.parse(stdout) as { contribution: string }).contribution);
+      const contributions = await verifyCeremony(circuit.r1cs, phase1, at("cli-final.zkey"));
+      expect(contributions.map(({ name }) => name)).to.deep.equal(["Ada", "Cleo", "beacon"]);
+      expect(contributions.slice(1).map(({ hash }) => hash)).to.deep.equal(printed);
+    });
+
     it("refuses in one line and exits with 1", async () => {
       const { code, stderr } = await run("ptau", phase1.path);
       expect(code).to.equal(1);
