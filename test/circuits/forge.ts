@@ -102,8 +102,9 @@ function valuation({ r1cs, wires }: Compiled, valueOf: (name: string) => bigint)
 }
 
 /**
- * Signals that can change a little while the inputs stay: those that the linearised constraints leave open. A constraint in
- * which one such signal is left fixes it, and so on, until no more are fixed.
+ * Signals that could have another value while the inputs stay. A constraint fixes the one signal that is left open in it,
+ * or several bits at once if it sums them up by distinct powers of two; and so on, until no more are fixed. That a signal
+ * is a bit does not fix it.
  */
 function undetermined({ r1cs, wires }: Compiled, inputs: readonly string[], value: Valuation): string[] {
   const open = new Map<number, string>();
@@ -111,35 +112,58 @@ function undetermined({ r1cs, wires }: Compiled, inputs: readonly string[], valu
     const name = path.slice("main.".length);
     if (!inputs.includes(name.replace(/\[.*/, ""))) open.set(wire, name);
   }
-  const constraintsOf = new Map<number, number[]>([...open.keys()].map((wire) => [wire, []]));
-  const left = r1cs.constraints.map(({ a, b, c }, index) => {
-    const slopes = new Map<number, bigint>();
-    const terms = [
-      [a, value(b)],
-      [b, value(a)],
-      [c, FIELD - 1n],
-    ] as const;
-    for (const [combination, factor] of terms) {
-      for (const [wire, coefficient] of combination) {
-        slopes.set(wire, ((slopes.get(wire) ?? 0n) + coefficient * factor) % FIELD);
-      }
-    }
-    const moving = [...slopes].filter(([wire, slope]) => open.has(wire) && slope !== 0n).map(([wire]) => wire);
-    for (const wire of moving) constraintsOf.get(wire)!.push(index);
-    return new Set(moving);
+  const bits = new Set(r1cs.constraints.flatMap((constraint) => bitOf(constraint) ?? []));
+  const constraintsOf = new Map<number, Map<number, bigint>[]>([...open.keys()].map((wire) => [wire, []]));
+  const slopes = r1cs.constraints.map((constraint) => {
+    const slope = bitOf(constraint) === undefined ? slopeOf(constraint, value) : new Map<number, bigint>();
+    for (const [wire, steepness] of slope) if (!open.has(wire) || steepness === 0n) slope.delete(wire);
+    for (const wire of slope.keys()) constraintsOf.get(wire)!.push(slope);
+    return slope;
   });
-  const fixing = left.filter(({ size }) => size === 1);
+  const isFixing = (slope: ReadonlyMap<number, bigint>): boolean =>
+    slope.size === 1 || (slope.size > 1 && [...slope.keys()].every((wire) => bits.has(wire)) && isBinary(slope));
+  const fixing = slopes.filter(isFixing);
   for (let fixed = fixing.pop(); fixed; fixed = fixing.pop()) {
-    for (const wire of [...fixed]) {
+    for (const wire of [...fixed.keys()]) {
       open.delete(wire);
-      for (const index of constraintsOf.get(wire)!) {
-        const others = left[index]!;
-        others.delete(wire);
-        if (others.size === 1) fixing.push(others);
+      for (const slope of constraintsOf.get(wire)!) {
+        slope.delete(wire);
+        if (isFixing(slope)) fixing.push(slope);
       }
     }
   }
   return [...open.values()];
+}
+
+/** The wire that a constraint x·(x − 1) = 0 makes a bit. */
+function bitOf({ a, b, c }: R1cs["constraints"][number]): number | undefined {
+  const [[wire] = [0], ...more] = [...a, ...b].filter(([candidate]) => candidate !== 0);
+  return c.length === 0 && a.length > 0 && b.length > 0 && more.length === 1 && more[0]![0] === wire ? wire : undefined;
+}
+
+/** How fast each wire changes a·b − c. */
+function slopeOf({ a, b, c }: R1cs["constraints"][number], value: Valuation): Map<number, bigint> {
+  const slope = new Map<number, bigint>();
+  for (const [combination, factor] of [
+    [a, value(b)],
+    [b, value(a)],
+    [c, FIELD - 1n],
+  ] as const) {
+    for (const [wire, coefficient] of combination) {
+      slope.set(wire, ((slope.get(wire) ?? 0n) + coefficient * factor) % FIELD);
+    }
+  }
+  return slope;
+}
+
+/** Whether the slopes are distinct powers of two of one sign, so that a sum has one binary form. */
+function isBinary(slope: ReadonlyMap<number, bigint>): boolean {
+  const powers = Array.from({ length: 253 }, (_, i) => 1n << BigInt(i));
+  const distinct = new Set(slope.values());
+  if (distinct.size !== slope.size) return false;
+  return [1n, FIELD - 1n].some((sign) =>
+    [...distinct].every((steepness) => powers.includes((steepness * sign) % FIELD)),
+  );
 }
 
 export interface Attempt {
