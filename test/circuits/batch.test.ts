@@ -176,6 +176,21 @@ describe("Batch(S, G)", function () {
         expect((await attempt(rows())).undetermined()).to.deep.equal(open);
       });
     }
+    it("every signal, and C, of a stream that takes more than one hash", async () => {
+      const size = { ...SIZE, segments: 3, pages: 1 };
+      const rows = [rowOf(ADA, [5n, 6n], { payees: [PAYEE, OTHER] }), rowOf(BEN, Array<bigint>(9).fill(7n))];
+      const { input, commitment, rows: claims, credits } = layOut(size, rows);
+      const small = await Forger.create(size.segments, size.pages);
+      try {
+        const { accepted, undetermined, C, T } = await small.attempt({ ...input, z: Z });
+        expect(accepted).to.equal(true);
+        expect(undetermined()).to.deep.equal(["policy[1].open.inv", "policy[2].open.inv"]);
+        expect(C).to.equal(commitment);
+        expect(T).to.equal(evaluate(Z, claims, credits));
+      } finally {
+        small.close();
+      }
+    });
   });
 
   describe("clause 1: flags and continuation", () => {

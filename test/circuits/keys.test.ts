@@ -3,7 +3,7 @@ import { appendFileSync, copyFileSync, cpSync, mkdtempSync, readFileSync, rmSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { allowList, BursarError, FIELD } from "@bursar/protocol";
+import { allowList, BursarError, evaluate, FIELD } from "@bursar/protocol";
 import {
   buildCircuit,
   circuitFolder,
@@ -14,6 +14,7 @@ import {
   layOut,
   openCircuit,
   Prover,
+  segmentSlots,
   verifierSource,
   writeDevelopmentKey,
   type BuiltCircuit,
@@ -120,6 +121,27 @@ describe("Keys and proofs", function () {
       expect(proved.signals).to.include({ C: commitment, z: Z });
       expect(proved.circuitId).to.equal(circuitIdOf(tiny.verificationKey));
       expect(proved.proof).to.have.length(8);
+    });
+
+    it("proves as many payments as the default circuit takes", async () => {
+      const size = circuitSize("default");
+      await buildCircuit(size);
+      const lines = Array.from({ length: segmentSlots(size) }, (_, i) => ({
+        payee: `0x${(0x51 + (i % 20)).toString(16).padStart(40, "0")}` as const,
+        amount: BigInt(i + 1),
+      }));
+      const rows = Array.from({ length: size.segments }, (_, i) => ({
+        agent: `0x${(0xa1 + i).toString(16).padStart(40, "0")}` as const,
+        base: BigInt(i + 1),
+        seq: 0n,
+        allow: allowList([]),
+        paymentCap: 100n,
+        salts: Array.from({ length: size.pages }, (__, page) => BigInt(page)),
+        lines,
+      }));
+      const full = layOut(size, rows);
+      const { signals } = await prover.prove(size, full, Z);
+      expect(signals).to.deep.equal({ T: evaluate(Z, full.rows, full.credits), C: full.commitment, z: Z });
     });
 
     it("is refused with any other signal, and by another key", async () => {
