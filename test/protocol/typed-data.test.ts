@@ -187,7 +187,7 @@ describe("typed data", () => {
 
   it("refuses a value that its field cannot hold", () => {
     const line = parseWire(lineSchema, vectors.payments[0]!.payment.line);
-    expect(() => hashLine({ ...line, amount: 2n ** 40n })).to.throw("out-of-bounds");
+    expect(() => hashLine({ ...line, amount: 2n ** 40n })).to.throw(/out-of-bounds|is not a uint/);
   });
 
   it("is signed so that the signer is recovered", async () => {

@@ -28,12 +28,25 @@ export const addressSchema = z
   .regex(/^(?:0x[0-9a-fA-F]{40}|0X[0-9A-F]{40})$/, "not an address")
   .transform((text, context): Address => {
     const digits = text.slice(2);
-    const checksummed = getAddress(`0x${digits.toLowerCase()}`) as Address;
+    const checksummed = checksum(digits.toLowerCase());
     const oneCase = digits === digits.toLowerCase() || digits === digits.toUpperCase();
     if (!oneCase && `0x${digits}` !== checksummed) context.addIssue("wrong EIP-55 checksum");
     if (checksummed === ZeroAddress) context.addIssue("the zero address");
     return checksummed;
   });
+
+/** EIP-55 costs a hash, and the same few addresses come again and again. */
+const checksums = new Map<string, Address>();
+
+function checksum(digits: string): Address {
+  let address = checksums.get(digits);
+  if (address === undefined) {
+    address = getAddress(`0x${digits}`) as Address;
+    if (checksums.size >= 10_000) checksums.clear();
+    checksums.set(digits, address);
+  }
+  return address;
+}
 
 /** Hexadecimal data of a fixed length, read into lower case. */
 function bytesSchema(length: number) {
@@ -79,11 +92,25 @@ export const paymentSchema = z.strictObject({
   line: lineSchema,
 });
 
+const nameSchema = z.string().min(1).max(253);
+
+export const quoteSchema = z.strictObject({
+  payee: addressSchema,
+  amount: amountSchema,
+  ref: bytes32Schema,
+  host: nameSchema,
+  category: nameSchema,
+  expiresAt: uint64Schema,
+});
+
+export const signedQuoteSchema = z.strictObject({ quote: quoteSchema, signature: signatureSchema });
+
 export const signedPaymentSchema = z.strictObject({
   agent: addressSchema,
   payment: paymentSchema,
   signature: signatureSchema,
   salt: uintSchema(2n ** 248n - 1n),
+  quote: signedQuoteSchema.optional(),
 });
 
 export const receiptSchema = z.strictObject({

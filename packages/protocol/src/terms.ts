@@ -2,7 +2,7 @@ import canonicalize from "canonicalize";
 import { keccak256, toUtf8Bytes } from "ethers";
 import { z } from "zod";
 import { BursarError } from "./errors.ts";
-import { parseWire } from "./schemas.ts";
+import { addressSchema, parseWire } from "./schemas.ts";
 import type { Hex } from "./types.ts";
 import { DECIMAL } from "./units.ts";
 
@@ -16,6 +16,32 @@ const decimalSchema = z
 const textSchema = z.string().refine((text) => text.isWellFormed(), { error: "not well-formed Unicode" });
 const distinct = (list: readonly string[]) => new Set(list).size === list.length;
 
+/** Limits that the processor counts. */
+export const limitsSchema = z.strictObject({
+  /** Units a payment, the highest price of one call. */
+  unitsPerCall: decimalSchema.optional(),
+  /** Units in any 24 hours. */
+  unitsPerDay: decimalSchema.optional(),
+  /** Payments in any 60 seconds. */
+  paymentsPerMinute: decimalSchema.optional(),
+});
+
+/** An allowance that renews. */
+export const recurringSchema = z.strictObject({
+  /** Length of a period. */
+  seconds: decimalSchema,
+  /** Units in each period; what is left of one is not carried over. */
+  units: decimalSchema,
+});
+
+/** Lower-case words such as `weather` or `data.market`. */
+export const categorySchema = z.string().max(64).regex(CATEGORY, "not a category");
+/** A host or `*.` and a name, in normal form, see {@link hostMatches}. */
+export const hostGlobSchema = z
+  .string()
+  .max(253)
+  .refine((glob) => normalGlob(glob) === glob, { error: "not a host or *.host in normal form" });
+
 /**
  * What only the processor enforces: purpose, categories, hosts, rates. The owner signs its hash in the mandate. An
  * empty list means any. Kept in wire form, since its canonical JSON is what is hashed.
@@ -25,28 +51,14 @@ export const termsSchema = z.strictObject({
   /** Why the agent may spend, for people and logs. */
   purpose: textSchema.min(1).max(500),
   /** What may be bought: lower-case words such as `weather` or `data.market`. */
-  categories: z
-    .array(z.string().max(64).regex(CATEGORY, "not a category"))
-    .max(LIST_LENGTH)
-    .refine(distinct, { error: "repeated" }),
+  categories: z.array(categorySchema).max(LIST_LENGTH).refine(distinct, { error: "repeated" }),
   /** Where it may be bought, see {@link hostMatches}. */
-  hosts: z
-    .array(
-      z
-        .string()
-        .max(253)
-        .refine((glob) => normalGlob(glob) === glob, { error: "not a host or *.host in normal form" }),
-    )
-    .max(LIST_LENGTH)
-    .refine(distinct, { error: "repeated" }),
-  limits: z
-    .strictObject({
-      /** Units in any 24 hours. */
-      unitsPerDay: decimalSchema.optional(),
-      /** Payments in any 60 seconds. */
-      paymentsPerMinute: decimalSchema.optional(),
-    })
-    .optional(),
+  hosts: z.array(hostGlobSchema).max(LIST_LENGTH).refine(distinct, { error: "repeated" }),
+  limits: limitsSchema.optional(),
+  /** A mandate that renews: what may be spent in each period, counted from `startsAt`. Absent for a one-off. */
+  recurring: recurringSchema.extend({ startsAt: decimalSchema }).optional(),
+  /** The agent of an earlier mandate of the same owner that this one takes the place of. */
+  replaces: addressSchema.optional(),
 });
 
 /** Terms in wire form, see {@link termsSchema}. */

@@ -68,6 +68,40 @@ export interface Revocation {
   readonly afterSeq: bigint;
 }
 
+/** An account's word that the bearer may read what concerns it, until `expiresAt` (Unix seconds, at most a day away). */
+export interface Access {
+  readonly account: Address;
+  readonly expiresAt: bigint;
+}
+
+/** Who a payee says it is. A processor trusts it only once its operator has vouched for it. */
+export interface Profile {
+  readonly payee: Address;
+  /** At most 100 characters. */
+  readonly name: string;
+  /** A host, or `*.` and a name for a payee with many, see `hostMatches`. */
+  readonly host: string;
+  readonly category: string;
+  /** Unix seconds; of two profiles of a payee the later counts. */
+  readonly issuedAt: bigint;
+}
+
+/** A payee's signed offer for one purchase. Its host and category may narrow those of the payee's profile, no more. */
+export interface Quote {
+  readonly payee: Address;
+  readonly amount: bigint;
+  readonly ref: Hex;
+  readonly host: string;
+  readonly category: string;
+  /** Unix seconds. */
+  readonly expiresAt: bigint;
+}
+
+export interface SignedQuote {
+  readonly quote: Quote;
+  readonly signature: Hex;
+}
+
 /** What an agent sends to its processor (`POST /payments`). */
 export interface SignedPayment {
   readonly agent: Address;
@@ -76,6 +110,8 @@ export interface SignedPayment {
   readonly signature: Hex;
   /** Salt of the payment's page, below 2^248: with it the processor recomputes the head. */
   readonly salt: bigint;
+  /** The payee's offer for this very purchase, if it made one. */
+  readonly quote?: SignedQuote | undefined;
 }
 
 /** A processor's answer to a payment. */
