@@ -1,4 +1,5 @@
 export * from "./chain.ts";
+export * from "./database.ts";
 export * from "./decide.ts";
 export * from "./deployment.ts";
 export * from "./http.ts";

@@ -1,5 +1,3 @@
-import { DatabaseSync, type StatementSync } from "node:sqlite";
-
 import {
   BursarError,
   type Address,
@@ -10,6 +8,8 @@ import {
   type Row,
   type Terms,
 } from "@bursar/protocol";
+
+import { Database, type Columns } from "./database.ts";
 
 /** A mandate as the processor knows it: what was signed, and where the chain stands. */
 export interface MandateRecord {
@@ -207,8 +207,6 @@ CREATE TABLE IF NOT EXISTS outbox (
 ) STRICT;
 `;
 
-type Columns = Record<string, string | number | bigint | null>;
-
 const text = (row: Columns, column: string): string => String(row[column]);
 const whole = (row: Columns, column: string): bigint => BigInt(row[column] as number);
 const optional = <T>(value: Columns[string] | undefined, read: (present: string) => T): T | null =>
@@ -222,44 +220,28 @@ const decode = (json: string): unknown =>
     typeof item === "string" && /^\d+n$/.test(item) ? BigInt(item.slice(0, -1)) : item,
   );
 
-/**
- * The processor's memory: SQLite with a write-ahead log, synced to disk at each commit. What {@link transact}
- * returned from survives a crash and a power cut. Amounts are decimal text, since SQLite's integers end at 2^63−1.
- */
+/** The processor's books of mandates, payments and batches. Amounts are decimal text: SQLite's integers end at 2^63−1. */
 export class Store {
-  readonly #db: DatabaseSync;
-  readonly #statements = new Map<string, StatementSync>();
+  readonly database: Database;
 
   /** @param path - file of the database, created if missing; `:memory:` for a store that is not kept. */
   constructor(path: string) {
-    this.#db = new DatabaseSync(path);
-    this.#db.exec(
-      "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON;",
-    );
-    this.#db.exec(SCHEMA);
+    this.database = new Database(path);
+    this.database.create(SCHEMA);
   }
 
   close(): void {
-    this.#statements.clear();
-    this.#db.close();
+    this.database.close();
   }
 
-  /** Runs `work` in one immediate transaction: all of it is on disk when this returns, or none. */
+  /** Runs `work` in one transaction: all of it is on disk when this returns, or none. */
   transact<T>(work: () => T): T {
-    this.#db.exec("BEGIN IMMEDIATE");
-    try {
-      const result = work();
-      this.#db.exec("COMMIT");
-      return result;
-    } catch (error) {
-      this.#db.exec("ROLLBACK");
-      throw error;
-    }
+    return this.database.transact(work);
   }
 
   /** Registers a mandate once; a second call with the same agent changes nothing. */
   addMandate(record: MandateRecord): void {
-    this.#run(
+    this.database.run(
       `INSERT INTO mandate (agent, mandate, terms, unit_scale, base, seq, spent, revoked_at)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (agent) DO NOTHING`,
       record.mandate.agent,
@@ -274,7 +256,7 @@ export class Store {
   }
 
   mandate(agent: Address): MandateRecord | undefined {
-    const row = this.#get("SELECT * FROM mandate WHERE agent = ?", agent);
+    const row = this.database.get("SELECT * FROM mandate WHERE agent = ?", agent);
     return row && readMandate(row);
   }
 
@@ -293,15 +275,15 @@ export class Store {
   }
 
   mandates(): MandateRecord[] {
-    return this.#all("SELECT * FROM mandate ORDER BY rowid").map(readMandate);
+    return this.database.all("SELECT * FROM mandate ORDER BY rowid").map(readMandate);
   }
 
   markRevoked(agent: Address, at: bigint): void {
-    this.#run("UPDATE mandate SET revoked_at = ? WHERE agent = ? AND revoked_at IS NULL", Number(at), agent);
+    this.database.run("UPDATE mandate SET revoked_at = ? WHERE agent = ? AND revoked_at IS NULL", Number(at), agent);
   }
 
   setSettled(agent: Address, settled: MandateRecord["settled"]): void {
-    this.#run(
+    this.database.run(
       "UPDATE mandate SET base = ?, seq = ?, spent = ? WHERE agent = ?",
       settled.base.toString(),
       Number(settled.seq),
@@ -311,7 +293,7 @@ export class Store {
   }
 
   putPayee(profile: PayeeProfile): void {
-    this.#run(
+    this.database.run(
       `INSERT INTO payee (address, name, host, category) VALUES (?, ?, ?, ?)
        ON CONFLICT (address) DO UPDATE SET name = excluded.name, host = excluded.host, category = excluded.category`,
       profile.address,
@@ -322,19 +304,19 @@ export class Store {
   }
 
   payee(address: Address): PayeeProfile | undefined {
-    return this.#get("SELECT * FROM payee WHERE address = ?", address) as unknown as PayeeProfile | undefined;
+    return this.database.get("SELECT * FROM payee WHERE address = ?", address) as unknown as PayeeProfile | undefined;
   }
 
   payees(): PayeeProfile[] {
-    return this.#all("SELECT * FROM payee ORDER BY name, address") as unknown as PayeeProfile[];
+    return this.database.all("SELECT * FROM payee ORDER BY name, address") as unknown as PayeeProfile[];
   }
 
   /** Records an accepted payment and gives it the next log index. */
   addPayment(accepted: Omit<AcceptedPayment, "logIndex" | "batch">): AcceptedPayment {
     const position = this.#journal(accepted.acceptedAt);
-    const { n } = this.#get("SELECT COALESCE(MAX(log_index) + 1, 0) AS n FROM payment") as { n: number };
+    const { n } = this.database.get("SELECT COALESCE(MAX(log_index) + 1, 0) AS n FROM payment") as { n: number };
     const { agent, payment, signature, digest, salt, settleBy } = accepted;
-    this.#run(
+    this.database.run(
       `INSERT INTO payment (position, log_index, agent, seq, spent, payee, amount, ref, head, salt, digest, signature, settle_by)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       position,
@@ -355,48 +337,47 @@ export class Store {
   }
 
   payment(agent: Address, seq: bigint): AcceptedPayment | undefined {
-    const row = this.#get(`${PAYMENTS} WHERE agent = ? AND seq = ?`, agent, Number(seq));
+    const row = this.database.get(`${PAYMENTS} WHERE agent = ? AND seq = ?`, agent, Number(seq));
     return row && paymentOf(row);
   }
 
   lastPayment(agent: Address): AcceptedPayment | undefined {
-    const row = this.#get(`${PAYMENTS} WHERE agent = ? ORDER BY seq DESC LIMIT 1`, agent);
+    const row = this.database.get(`${PAYMENTS} WHERE agent = ? ORDER BY seq DESC LIMIT 1`, agent);
     return row && paymentOf(row);
   }
 
   /** Head of the ledger after payment `seq`, which must have been accepted. */
   headAt(agent: Address, seq: bigint): Hex {
-    const row = this.#get("SELECT head FROM payment WHERE agent = ? AND seq = ?", agent, Number(seq));
+    const row = this.database.get("SELECT head FROM payment WHERE agent = ? AND seq = ?", agent, Number(seq));
     if (!row) throw new Error(`payment ${seq} of ${agent} is missing from the store`);
     return text(row, "head") as Hex;
   }
 
   /** Payments `from … to` of one ledger, in order. */
   payments(agent: Address, from: bigint, to: bigint): AcceptedPayment[] {
-    return this.#all(
-      `${PAYMENTS} WHERE agent = ? AND seq BETWEEN ? AND ? ORDER BY seq`,
-      agent,
-      Number(from),
-      Number(to),
-    ).map(paymentOf);
+    return this.database
+      .all(`${PAYMENTS} WHERE agent = ? AND seq BETWEEN ? AND ? ORDER BY seq`, agent, Number(from), Number(to))
+      .map(paymentOf);
   }
 
   /** Mandates that have payments in no batch and none in an unfinished one, the most urgent first. */
   unbatched(): { agent: Address; to: bigint }[] {
-    return this.#all(
-      `SELECT agent, MAX(seq) AS last FROM payment AS p
+    return this.database
+      .all(
+        `SELECT agent, MAX(seq) AS last FROM payment AS p
        WHERE batch IS NULL AND NOT EXISTS (
          SELECT 1 FROM payment JOIN batch ON batch.id = payment.batch
          WHERE payment.agent = p.agent AND batch.state NOT IN ('settled', 'failed'))
        GROUP BY agent ORDER BY MIN(settle_by), agent`,
-    ).map((row) => ({
-      agent: text(row, "agent") as Address,
-      to: whole(row, "last"),
-    }));
+      )
+      .map((row) => ({
+        agent: text(row, "agent") as Address,
+        to: whole(row, "last"),
+      }));
   }
 
   addRefusal(refusal: Refusal & { digest: Hex }): void {
-    const known = this.#get(
+    const known = this.database.get(
       "SELECT 1 AS known FROM refusal WHERE agent = ? AND digest = ? AND code = ?",
       refusal.agent,
       refusal.digest,
@@ -404,7 +385,7 @@ export class Store {
     );
     if (known) return;
     const { payment } = refusal;
-    this.#run(
+    this.database.run(
       `INSERT INTO refusal (position, agent, seq, spent, payee, amount, ref, head, digest, signature, code, message, details, advice)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       this.#journal(refusal.at),
@@ -425,25 +406,28 @@ export class Store {
   }
 
   refusals(agent: Address): Refusal[] {
-    return this.#all(
-      "SELECT refusal.*, journal.at FROM refusal JOIN journal USING (position) WHERE agent = ? ORDER BY position",
-      agent,
-    ).map((row) => ({
-      agent: text(row, "agent") as Address,
-      payment: signedLine(row),
-      signature: text(row, "signature") as Hex,
-      code: text(row, "code"),
-      message: text(row, "message"),
-      details: JSON.parse(text(row, "details")) as Record<string, string>,
-      advice: optional(row["advice"], String),
-      at: whole(row, "at"),
-    }));
+    return this.database
+      .all(
+        "SELECT refusal.*, journal.at FROM refusal JOIN journal USING (position) WHERE agent = ? ORDER BY position",
+        agent,
+      )
+      .map((row) => ({
+        agent: text(row, "agent") as Address,
+        payment: signedLine(row),
+        signature: text(row, "signature") as Hex,
+        code: text(row, "code"),
+        message: text(row, "message"),
+        details: JSON.parse(text(row, "details")) as Record<string, string>,
+        advice: optional(row["advice"], String),
+        at: whole(row, "at"),
+      }));
   }
 
   /** Accepted and refused payments together, newest first; `before` pages through them and is unmoved by new rows. */
   ledger(filter: LedgerFilter = {}): LedgerEntry[] {
-    return this.#all(
-      `SELECT * FROM (
+    return this.database
+      .all(
+        `SELECT * FROM (
          SELECT p.position, 'accepted' AS kind, p.agent, p.seq, p.payee, p.amount, p.ref, j.at,
                 COALESCE(b.state, 'accepted') AS status, NULL AS reason, NULL AS advice, p.batch, b.tx
          FROM payment AS p JOIN journal AS j USING (position) LEFT JOIN batch AS b ON b.id = p.batch
@@ -453,30 +437,31 @@ export class Store {
          FROM refusal AS r JOIN journal AS j USING (position))
        WHERE (?1 IS NULL OR agent = ?1) AND (?2 IS NULL OR payee = ?2) AND (?3 IS NULL OR position < ?3)
        ORDER BY position DESC LIMIT ?4`,
-      filter.agent ?? null,
-      filter.payee ?? null,
-      filter.before ?? null,
-      filter.limit ?? 100,
-    ).map((row) => ({
-      position: Number(row["position"]),
-      kind: text(row, "kind") as LedgerEntry["kind"],
-      agent: text(row, "agent") as Address,
-      seq: whole(row, "seq"),
-      payee: text(row, "payee") as Address,
-      amount: BigInt(text(row, "amount")),
-      ref: text(row, "ref") as Hex,
-      at: whole(row, "at"),
-      status: text(row, "status") as LedgerEntry["status"],
-      reason: optional(row["reason"], String),
-      advice: optional(row["advice"], String),
-      batch: optional(row["batch"], Number),
-      transaction: optional(row["tx"], (hash) => hash as Hex),
-    }));
+        filter.agent ?? null,
+        filter.payee ?? null,
+        filter.before ?? null,
+        filter.limit ?? 100,
+      )
+      .map((row) => ({
+        position: Number(row["position"]),
+        kind: text(row, "kind") as LedgerEntry["kind"],
+        agent: text(row, "agent") as Address,
+        seq: whole(row, "seq"),
+        payee: text(row, "payee") as Address,
+        amount: BigInt(text(row, "amount")),
+        ref: text(row, "ref") as Hex,
+        at: whole(row, "at"),
+        status: text(row, "status") as LedgerEntry["status"],
+        reason: optional(row["reason"], String),
+        advice: optional(row["advice"], String),
+        batch: optional(row["batch"], Number),
+        transaction: optional(row["tx"], (hash) => hash as Hex),
+      }));
   }
 
   /** Records a plan and takes its payments: `rows[i].count` of each mandate after its settled seq. */
   addBatch(plan: Pick<BatchRecord, "circuit" | "token" | "rows" | "payments" | "total" | "createdAt">): number {
-    const { id } = this.#get(
+    const { id } = this.database.get(
       `INSERT INTO batch (state, circuit, token, rows, payments, total, created_at)
        VALUES ('planned', ?, ?, ?, ?, ?, ?) RETURNING id`,
       plan.circuit,
@@ -487,7 +472,7 @@ export class Store {
       Number(plan.createdAt),
     ) as { id: number };
     for (const row of plan.rows) {
-      this.#run(
+      this.database.run(
         "UPDATE payment SET batch = ? WHERE agent = ? AND seq > ? AND seq <= ?",
         id,
         row.agent,
@@ -499,17 +484,17 @@ export class Store {
   }
 
   batch(id: number): BatchRecord | undefined {
-    const row = this.#get("SELECT * FROM batch WHERE id = ?", id);
+    const row = this.database.get("SELECT * FROM batch WHERE id = ?", id);
     return row && batchOf(row);
   }
 
   batches(states?: readonly BatchState[]): BatchRecord[] {
-    const all = this.#all("SELECT * FROM batch ORDER BY id").map(batchOf);
+    const all = this.database.all("SELECT * FROM batch ORDER BY id").map(batchOf);
     return states ? all.filter((batch) => states.includes(batch.state)) : all;
   }
 
   markProved(id: number, calldata: Hex, provedInMs: number): void {
-    this.#run(
+    this.database.run(
       "UPDATE batch SET state = 'proved', calldata = ?, proved_in_ms = ? WHERE id = ?",
       calldata,
       provedInMs,
@@ -520,7 +505,7 @@ export class Store {
   /** Records a signed transaction before it is broadcast. */
   addTransaction(entry: Omit<OutboxEntry, "id">): void {
     this.transact(() => {
-      this.#run(
+      this.database.run(
         `INSERT INTO outbox (batch, nonce, max_fee, max_priority_fee, raw, hash, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
         entry.batch,
         entry.nonce,
@@ -530,13 +515,13 @@ export class Store {
         entry.hash,
         Number(entry.sentAt),
       );
-      this.#run("UPDATE batch SET state = 'submitted', tx = ? WHERE id = ?", entry.hash, entry.batch);
+      this.database.run("UPDATE batch SET state = 'submitted', tx = ? WHERE id = ?", entry.hash, entry.batch);
     });
   }
 
   /** Every signed transaction of a batch, the newest first: replacements share a nonce. */
   transactions(batch: number): OutboxEntry[] {
-    return this.#all("SELECT * FROM outbox WHERE batch = ? ORDER BY id DESC", batch).map((row) => ({
+    return this.database.all("SELECT * FROM outbox WHERE batch = ? ORDER BY id DESC", batch).map((row) => ({
       id: Number(row["id"]),
       batch: Number(row["batch"]),
       nonce: Number(row["nonce"]),
@@ -551,7 +536,7 @@ export class Store {
   /** The batch is final on chain: its mandates' next batch starts from what it left. */
   markSettled(id: number, mined: { transaction: Hex; block: number; gasUsed: bigint }): void {
     this.transact(() => {
-      this.#run(
+      this.database.run(
         "UPDATE batch SET state = 'settled', tx = ?, block = ?, gas_used = ?, error = NULL WHERE id = ?",
         mined.transaction,
         mined.block,
@@ -571,44 +556,23 @@ export class Store {
   /** The batch will never settle: its payments wait for the next one. */
   markFailed(id: number, error: string): void {
     this.transact(() => {
-      this.#run("UPDATE batch SET state = 'failed', error = ? WHERE id = ?", error, id);
-      this.#run("UPDATE payment SET batch = NULL WHERE batch = ?", id);
+      this.database.run("UPDATE batch SET state = 'failed', error = ? WHERE id = ?", error, id);
+      this.database.run("UPDATE payment SET batch = NULL WHERE batch = ?", id);
     });
   }
 
   counts(): { mandates: number; payments: number; unbatched: number; refusals: number } {
-    return this.#get(
+    return this.database.get(
       `SELECT (SELECT COUNT(*) FROM mandate) AS mandates, (SELECT COUNT(*) FROM payment) AS payments,
               (SELECT COUNT(*) FROM payment WHERE batch IS NULL) AS unbatched, (SELECT COUNT(*) FROM refusal) AS refusals`,
     ) as { mandates: number; payments: number; unbatched: number; refusals: number };
   }
 
   #journal(at: bigint): number {
-    const { position } = this.#get("INSERT INTO journal (at) VALUES (?) RETURNING position", Number(at)) as {
+    const { position } = this.database.get("INSERT INTO journal (at) VALUES (?) RETURNING position", Number(at)) as {
       position: number;
     };
     return position;
-  }
-
-  #prepare(sql: string): StatementSync {
-    let statement = this.#statements.get(sql);
-    if (!statement) {
-      statement = this.#db.prepare(sql);
-      this.#statements.set(sql, statement);
-    }
-    return statement;
-  }
-
-  #run(sql: string, ...values: (string | number | null)[]): void {
-    this.#prepare(sql).run(...values);
-  }
-
-  #get(sql: string, ...values: (string | number | null)[]): Columns | undefined {
-    return this.#prepare(sql).get(...values) as Columns | undefined;
-  }
-
-  #all(sql: string, ...values: (string | number | null)[]): Columns[] {
-    return this.#prepare(sql).all(...values) as Columns[];
   }
 }
 
