@@ -16,7 +16,17 @@ import {
   type Terms,
 } from "@bursar/protocol";
 import { Prover } from "@bursar/prover";
-import { availableCircuits, Chain, createServer, Outbox, Processor, railOf, Settler, Store } from "@bursar/relayer";
+import {
+  availableCircuits,
+  Chain,
+  createServer,
+  Outbox,
+  Processor,
+  railOf,
+  receiptKey,
+  Settler,
+  Store,
+} from "@bursar/relayer";
 import { NonceManager, parseEther, Wallet } from "ethers";
 
 import { deploy, settingsOf } from "../deploy/index.ts";
@@ -113,7 +123,15 @@ async function demo(): Promise<void> {
   step("The processor, and three services that are paid per call");
   const store = new Store(join(folder, "processor.db"));
   closing.push(() => store.close());
-  const processor = new Processor({ domain, store, chain, signer: processorKey, settleWithin: 3_600n, now: clock.now });
+  const processor = new Processor({
+    domain,
+    store,
+    chain,
+    key: receiptKey(processorKey),
+    settleWithin: 3_600n,
+    impossible: chain.contracts,
+    now: clock.now,
+  });
   const server = createServer(processor);
   closing.push(() => server.close());
   const processorUrl = await server.listen({ host: "127.0.0.1", port: 0 });

@@ -19,7 +19,7 @@ import {
   type SignedPayment,
   type Terms,
 } from "@bursar/protocol";
-import { createServer, Processor, Store } from "@bursar/relayer";
+import { createServer, Processor, receiptKey, Store } from "@bursar/relayer";
 import { id, Wallet, ZeroHash } from "ethers";
 
 export interface AcceptanceReport {
@@ -90,8 +90,8 @@ async function rate(agents: number, connect: (processor: Processor) => Promise<S
   const processor = new Processor({
     domain: DOMAIN,
     store,
-    chain: { mandate: never },
-    signer,
+    chain: { mandate: never, revocations: never },
+    key: receiptKey(signer),
     settleWithin: 3_600n,
     now,
   });
@@ -106,6 +106,7 @@ async function rate(agents: number, connect: (processor: Processor) => Promise<S
           unitScale: 1n,
           settled: { base: 0n, seq: 0n, spent: 0n },
           revokedAt: null,
+          closesAt: 2n ** 40n,
         }),
       );
       return sign(wallet, each);

@@ -24,6 +24,7 @@ import {
   Outbox,
   Processor,
   railOf,
+  receiptKey,
   Settler,
   Store,
   type SettlerOptions,
@@ -120,15 +121,16 @@ export class TestRail {
     this.ownerAddress = ownerAddress;
     this.processorKey = processorKey;
     this.dollar = TestUSD__factory.connect(this.token, owner);
-    this.store = new Store(join(this.folder, "processor.db"));
+    this.store = new Store(join(this.folder, "processor.db"), { now: () => this.now() });
     const { domain, store, prover } = this;
     const sender = processorKey.address as Address;
     this.processor = new Processor({
       domain,
       store,
       chain,
-      signer: processorKey,
+      key: receiptKey(processorKey),
       settleWithin: 3_600n,
+      impossible: chain.contracts,
       now: () => this.now(),
     });
     this.outbox = new Outbox({

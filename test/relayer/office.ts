@@ -13,7 +13,7 @@ import {
   type SignedPayment,
   type Terms,
 } from "@bursar/protocol";
-import { Processor, Store, type MandateReader, type ProcessorOptions } from "@bursar/relayer";
+import { Processor, receiptKey, Store, type MandateReader, type ProcessorOptions } from "@bursar/relayer";
 import { id, Wallet } from "ethers";
 
 import { PayingAgent } from "../integration/rail.ts";
@@ -28,7 +28,8 @@ export const DOMAIN: Domain = { chainId: 31_337n, registry: addressOf("registry"
 export const NOW = 1_800_000_000n;
 
 /** Accepting a payment asks the chain nothing; what does ask has the real one in its test. */
-const unreachable: MandateReader = { mandate: () => Promise.reject(new Error("this office has no chain")) };
+const nothing = (): Promise<never> => Promise.reject(new Error("this office has no chain"));
+const unreachable: MandateReader = { mandate: nothing, revocations: nothing };
 
 export function draftMandate(agent: Address, overrides: Partial<Mandate> = {}, terms: Terms = ANYTHING): Mandate {
   const { payees = [], paymentCap = 1_000n } = overrides;
@@ -56,12 +57,12 @@ export class Office {
   clock = NOW;
 
   constructor(path = ":memory:", overrides: Partial<ProcessorOptions> = {}) {
-    this.store = new Store(path);
+    this.store = new Store(path, { now: () => this.clock });
     this.processor = new Processor({
       domain: DOMAIN,
       store: this.store,
       chain: unreachable,
-      signer: keyOf("processor"),
+      key: receiptKey(keyOf("processor")),
       settleWithin: 3_600n,
       now: () => this.clock,
       ...overrides,
@@ -79,6 +80,7 @@ export class Office {
         unitScale: 1n,
         settled: { base, seq: 0n, spent: 0n },
         revokedAt: null,
+        closesAt: NOW + 1_000_000n,
       }),
     );
     return agent;

@@ -62,6 +62,8 @@ class Gateway {
   }
 }
 
+const JOB = "batch:1";
+
 describe("the outbox", function () {
   this.timeout(15_000);
   let node: LocalNode;
@@ -69,7 +71,6 @@ describe("the outbox", function () {
   let dollar: TestUSD;
   let snapshot: unknown;
   let store: Store;
-  let batch: number;
   let clock: bigint;
   let sender: Wallet;
   /** Deliveries of the running test poll on; those that outlive it do not. */
@@ -95,8 +96,6 @@ describe("the outbox", function () {
     clock = NOW;
     running = Symbol();
     store = new Store(":memory:");
-    const plan = { circuit: "tiny", token: addressOf("token"), rows: [], payments: 1, total: 1n, createdAt: NOW };
-    batch = store.addBatch(plan);
   });
   afterEach(async () => {
     running = Symbol();
@@ -136,46 +135,45 @@ describe("the outbox", function () {
       await pause(10);
     }
   }
-  const sent = (): Hex[] => store.transactions(batch).map(({ hash }) => hash);
+  const sent = (): Hex[] => store.transactions(JOB).map(({ hash }) => hash);
   const inPool = async (hash: Hex | undefined): Promise<boolean> =>
     hash !== undefined && (await provider.getTransaction(hash)) !== null;
 
   it("records a transaction before it is broadcast, and after a crash sends the same bytes", async () => {
     const dying = new DeadAtBroadcast(node.url, 31_337, { staticNetwork: true, cacheTimeout: -1 });
-    void outbox({ provider: dying }).deliver(batch, pay());
+    void outbox({ provider: dying }).deliver(JOB, pay());
     await until(() => sent().length > 0);
-    const [recorded] = store.transactions(batch);
-    expect(store.batch(batch)).to.include({ state: "submitted", transaction: recorded!.hash });
+    const [recorded] = store.transactions(JOB);
     expect(Transaction.from(recorded!.raw).hash).to.equal(recorded!.hash);
     expect(await inPool(recorded!.hash)).to.equal(false);
     dying.destroy();
 
-    const receipt = await outbox().deliver(batch, pay());
+    const receipt = await outbox().deliver(JOB, pay());
     expect(receipt.hash).to.equal(recorded!.hash);
     expect(sent()).to.deep.equal([recorded!.hash]);
     expect(await received()).to.equal(1n);
   });
 
   it("sends nothing again for a batch whose transaction is mined", async () => {
-    const first = await outbox().deliver(batch, pay());
-    const again = await outbox().deliver(batch, pay());
+    const first = await outbox().deliver(JOB, pay());
+    const again = await outbox().deliver(JOB, pay());
     expect(again.hash).to.equal(first.hash);
     expect(await received()).to.equal(1n);
   });
 
   it("finds the transaction that was mined while it was away", async () => {
     await provider.send("evm_setAutomine", [false]);
-    void outbox({ sleep: () => new Promise(() => undefined) }).deliver(batch, pay());
+    void outbox({ sleep: () => new Promise(() => undefined) }).deliver(JOB, pay());
     await until(async () => inPool(sent()[0]));
     await provider.send("evm_mine", []);
-    const receipt = await outbox().deliver(batch, pay());
+    const receipt = await outbox().deliver(JOB, pay());
     expect([receipt.hash]).to.deep.equal(sent());
     expect(await received()).to.equal(1n);
   });
 
   it("replaces what is not mined in time: same nonce, higher fees, paid once", async () => {
     await provider.send("evm_setAutomine", [false]);
-    const delivery = outbox().deliver(batch, pay());
+    const delivery = outbox().deliver(JOB, pay());
     await until(async () => inPool(sent()[0]));
     clock += 59n;
     await pause(100);
@@ -184,7 +182,7 @@ describe("the outbox", function () {
     await until(async () => sent().length === 2 && inPool(sent()[0]));
     await provider.send("evm_mine", []);
     const receipt = await delivery;
-    const [newer, older] = store.transactions(batch);
+    const [newer, older] = store.transactions(JOB);
     expect(receipt.hash).to.equal(newer!.hash);
     expect(newer!.nonce).to.equal(older!.nonce);
     expect(newer!.maxFeePerGas * 10n).to.be.at.least(older!.maxFeePerGas * 11n);
@@ -194,9 +192,9 @@ describe("the outbox", function () {
 
   it("P14 status_is_chain_truth: says transaction-failed for what was mined and reverted", async () => {
     await provider.send("evm_setAutomine", [false]);
-    const delivery = refusalOf(() => outbox().deliver(batch, pay()));
+    const delivery = refusalOf(() => outbox().deliver(JOB, pay()));
     await until(async () => inPool(sent()[0]));
-    const { maxFeePerGas, maxPriorityFeePerGas } = store.transactions(batch)[0]!;
+    const { maxFeePerGas, maxPriorityFeePerGas } = store.transactions(JOB)[0]!;
     await dollar.pause({ maxFeePerGas: maxFeePerGas * 2n, maxPriorityFeePerGas: maxPriorityFeePerGas * 2n });
     await provider.send("evm_mine", []);
     const refusal = await delivery;
@@ -207,7 +205,7 @@ describe("the outbox", function () {
 
   it("P14 status_is_chain_truth: says transaction-failed for what would revert, and sends nothing", async () => {
     await (await dollar.pause()).wait();
-    const refusal = await refusalOf(() => outbox().deliver(batch, pay()));
+    const refusal = await refusalOf(() => outbox().deliver(JOB, pay()));
     expect(refusal).to.include({ code: "transaction-failed" });
     expect(sent()).to.deep.equal([]);
     expect(await provider.getTransactionCount(sender.address, "pending")).to.equal(
@@ -219,7 +217,7 @@ describe("the outbox", function () {
     const beforeMining: unknown = await provider.send("evm_snapshot", []);
     let settled = false;
     const delivery = outbox({ confirmations: 3 })
-      .deliver(batch, pay())
+      .deliver(JOB, pay())
       .finally(() => (settled = true));
     const minedIn = async (): Promise<number | undefined> =>
       (sent()[0] && (await provider.getTransactionReceipt(sent()[0]!))?.blockNumber) ?? undefined;
@@ -243,15 +241,15 @@ describe("the outbox", function () {
 
   it("signs anew when something else used its nonce", async () => {
     await provider.send("evm_setAutomine", [false]);
-    const delivery = outbox().deliver(batch, pay());
+    const delivery = outbox().deliver(JOB, pay());
     await until(async () => inPool(sent()[0]));
-    const [lost] = store.transactions(batch);
+    const [lost] = store.transactions(JOB);
     const rival = { to: sender.address, nonce: lost!.nonce, maxFeePerGas: lost!.maxFeePerGas * 2n };
     await sender.sendTransaction({ ...rival, maxPriorityFeePerGas: lost!.maxPriorityFeePerGas * 2n });
     await provider.send("evm_mine", []);
     await provider.send("evm_setAutomine", [true]);
     const receipt = await delivery;
-    const [newest] = store.transactions(batch);
+    const [newest] = store.transactions(JOB);
     expect(receipt.hash).to.equal(newest!.hash);
     expect(newest!.nonce).to.equal(lost!.nonce + 1);
     expect(await received()).to.equal(1n);
@@ -280,7 +278,7 @@ describe("the outbox", function () {
           return pause(ms);
         },
       });
-      return { delivery: over.deliver(batch, pay()), waited: () => waits };
+      return { delivery: over.deliver(JOB, pay()), waited: () => waits };
     }
 
     for (const mode of ["resets", "answers 503", "answers HTML"] as const) {

@@ -22,6 +22,7 @@ function withMandate(agent: Address = AGENT, store = new Store(":memory:")): Sto
     unitScale: 1n,
     settled: { base: 1n, seq: 0n, spent: 0n },
     revokedAt: null,
+    closesAt: NOW + 1_000_000n,
   });
   return store;
 }
@@ -43,7 +44,13 @@ function accepted(of: Payment, agent: Address = AGENT): Omit<AcceptedPayment, "l
 }
 
 function refused(of: Payment, digest: string, code = "above-budget"): Refusal & { digest: Hex } {
-  const line = { agent: AGENT, payment: of, signature: "0x01" as Hex, digest: id(digest) as Hex };
+  const line = {
+    rail: "proved" as const,
+    agent: AGENT,
+    payment: of,
+    signature: "0x01" as Hex,
+    digest: id(digest) as Hex,
+  };
   return { ...line, code, message: `refused ${digest}`, details: { value: "1" }, advice: null, at: NOW };
 }
 
@@ -90,7 +97,7 @@ describe("the store", function () {
         throw new Error("power cut");
       }),
     ).to.throw("power cut");
-    expect(store.counts()).to.deep.equal({ mandates: 1, payments: 1, unbatched: 1, refusals: 0 });
+    expect(store.counts()).to.deep.equal({ mandates: 1, payments: 1, unbatched: 1, refusals: 0, directs: 0 });
     expect(store.ledger()).to.have.length(1);
     expect(store.transact(() => store.addPayment(accepted(payment(2n)))).logIndex).to.equal(1n);
   });
@@ -112,7 +119,7 @@ describe("the store", function () {
       const mandate = draftMandate(agent, { budget: value, validUntil: value });
       const settled = { base: 2n ** 253n + value, seq: 7n, spent: value };
       const one = payment(1n, { spent: value, line: { payee: SHOP, amount: MAX_AMOUNT, ref: ZeroHash as Hex } });
-      const record = { mandate, terms: ANYTHING, unitScale: 10n ** 18n, settled, revokedAt: null };
+      const record = { mandate, terms: ANYTHING, unitScale: 10n ** 18n, settled, revokedAt: null, closesAt: NOW };
       const writing = new Store(path);
       writing.transact(() => writing.addMandate(record));
       writing.transact(() => writing.addPayment(accepted(one, agent)));

@@ -15,8 +15,8 @@ export const ERRORS = {
   "mandate-revoked": { status: 409, title: "The mandate is revoked" },
   "mandate-expired": { status: 409, title: "The mandate has expired" },
   "mandate-closed": { status: 409, title: "The mandate is closed" },
+  "books-behind": { status: 409, title: "The chain knows payments that the processor's books do not" },
   "policy-mismatch": { status: 422, title: "The mandate's payee list and policy root differ" },
-  "terms-unsupported": { status: 422, title: "The processor does not enforce a limit in the terms" },
   "terms-mismatch": { status: 422, title: "The terms are not the ones that the owner signed" },
 
   "signature-length": { status: 422, title: "A signature is 65 bytes" },

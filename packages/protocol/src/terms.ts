@@ -112,3 +112,8 @@ function normalGlob(glob: string): string | null {
   const name = normalHost(glob.slice(2));
   return name?.includes(".") ? `*.${name}` : null;
 }
+
+/** Whether a category is `wide` itself or a part of it: `data` covers `data.weather`. */
+export function categoryCovers(wide: string, category: string): boolean {
+  return category === wide || category.startsWith(`${wide}.`);
+}

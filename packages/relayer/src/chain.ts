@@ -11,7 +11,7 @@ import {
 } from "../../../typechain-types/index.ts";
 import type { Rail } from "./deployment.ts";
 import { isUnreachable } from "./outbox.ts";
-import type { MandateOnChain, MandateReader } from "./processor.ts";
+import type { MandateOnChain, MandateReader, RevocationOnChain } from "./processor.ts";
 import type { SettleCall, SettlementGateway } from "./settler.ts";
 
 const STATES = ["none", "open", "revoked", "expired", "closed"] as const;
@@ -23,21 +23,32 @@ export class Chain implements MandateReader, SettlementGateway {
   readonly escrow: Escrow;
   readonly registry: MandateRegistry;
   readonly settlementContract: BatchSettlement;
+  readonly confirmations: number;
 
-  constructor(rail: Rail, provider: Provider) {
+  /** @param confirmations - blocks, its own included, until something counts as final. */
+  constructor(rail: Rail, provider: Provider, confirmations = 1) {
     this.rail = rail;
+    this.confirmations = confirmations;
     this.provider = provider;
     this.escrow = Escrow__factory.connect(rail.escrow, provider);
     this.registry = MandateRegistry__factory.connect(rail.registry, provider);
     this.settlementContract = BatchSettlement__factory.connect(rail.settlement, provider);
   }
 
+  /** Bursar's own contracts: they cannot collect a credit. */
+  get contracts(): Address[] {
+    const { escrow, registry, settlement } = this.rail;
+    return [escrow, registry, settlement];
+  }
+
   get settlement(): Address {
     return this.rail.settlement;
   }
 
+  /** The mandate as of the last final block. */
   async mandate(agent: Address): Promise<MandateOnChain> {
-    const record = await reach(() => this.registry.mandateOf(agent));
+    const blockTag = await this.finalBlock();
+    const record = await reach(() => this.registry.mandateOf(agent, { blockTag }));
     const scale = record.state === 0n ? 1n : await reach(() => this.escrow.unitScale(record.token));
     return {
       state: STATES[Number(record.state)] ?? "none",
@@ -54,26 +65,51 @@ export class Chain implements MandateReader, SettlementGateway {
       base: record.base,
       seq: record.seq,
       spent: record.spent,
+      directSpent: record.directSpent,
       revokedAt: record.revokedAt === 0n ? null : record.revokedAt,
       closesAt: record.closesAt,
     };
   }
 
-  encode(call: SettleCall): Hex {
-    const rows = call.rows.map(({ agent, count, debit, head, newBase, lineHash, signature }) => ({
-      agent,
-      count,
-      debit,
-      head,
-      newBase,
-      lineHash,
-      r: signature.slice(0, 66),
-      s: `0x${signature.slice(66, 130)}`,
-      v: Number(`0x${signature.slice(130)}`),
+  /** The newest block that has its confirmations. */
+  async finalBlock(): Promise<number> {
+    const newest = await reach(() => this.provider.getBlockNumber());
+    return Math.max(0, newest - (this.confirmations - 1));
+  }
+
+  /** At most {@link LOG_RANGE} blocks at a time: nodes answer no more. */
+  async revocations(fromBlock: number): Promise<{ upTo: number; revoked: RevocationOnChain[] }> {
+    const upTo = Math.min(await this.finalBlock(), fromBlock + LOG_RANGE);
+    const events = await reach(() =>
+      this.registry.queryFilter(this.registry.filters.MandateRevoked(), fromBlock, upTo),
+    );
+    const revoked = events.map(async (event) => ({
+      agent: event.args.agent as Address,
+      at: BigInt((await reach(() => event.getBlock())).timestamp),
+      closesAt: event.args.closesAt,
     }));
+    return { upTo, revoked: await Promise.all(revoked) };
+  }
+
+  async checkRows(rows: SettleCall["rows"], credits: SettleCall["credits"], from: Address): Promise<string | null> {
+    const data = this.registry.interface.encodeFunctionData("settle", [
+      from,
+      rows.map(solidityRow),
+      credits.map((credit) => ({ ...credit })),
+    ]);
+    try {
+      await reach(() => this.provider.call({ from: this.settlement, to: this.rail.registry, data }));
+      return null;
+    } catch (error) {
+      if (error instanceof BursarError) throw error;
+      return this.explain(error);
+    }
+  }
+
+  encode(call: SettleCall): Hex {
     return this.settlementContract.interface.encodeFunctionData("settle", [
       call.circuitId,
-      rows,
+      call.rows.map(solidityRow),
       call.credits.map((credit) => ({ ...credit })),
       call.commitment,
       call.evaluation,
@@ -102,6 +138,23 @@ export class Chain implements MandateReader, SettlementGateway {
     }
     return (error as { shortMessage?: string }).shortMessage ?? (error as Error).message;
   }
+}
+
+/** Blocks of logs that a node is asked for at once. */
+const LOG_RANGE = 5_000;
+
+function solidityRow({ agent, count, debit, head, newBase, lineHash, signature }: SettleCall["rows"][number]) {
+  return {
+    agent,
+    count,
+    debit,
+    head,
+    newBase,
+    lineHash,
+    r: signature.slice(0, 66),
+    s: `0x${signature.slice(66, 130)}`,
+    v: Number(`0x${signature.slice(130)}`),
+  };
 }
 
 /** Connects without polling for a chain that is not there. @throws BursarError `chain-unavailable` */

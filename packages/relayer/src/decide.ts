@@ -1,15 +1,23 @@
 import {
   advance,
-  allowsPayee,
+  assertAmount,
   BursarError,
-  formatAmount,
+  categoryCovers,
+  hashQuote,
   hostMatches,
+  verifySignature,
+  type Address,
+  type Domain,
   type Line,
+  type PageHash,
   type Payment,
   type Position,
+  type SignedQuote,
 } from "@bursar/protocol";
 
-import type { MandateRecord, PayeeProfile } from "./store.ts";
+import { covering, headroom, judge, type Facts } from "./mission.ts";
+import type { Spending } from "./spending.ts";
+import type { MandateRecord, PayeeProfile } from "./records.ts";
 
 /** Where a mandate's ledger stands: everything that the next payment is checked against. */
 export interface LedgerTail {
@@ -24,45 +32,79 @@ export interface Proposal {
   readonly salt: bigint;
 }
 
+/** What a decision reads. */
 export interface Circumstances {
-  record: MandateRecord;
-  tail: LedgerTail;
-  /** Who the payee is, as the operator registered it. */
-  profile: PayeeProfile | undefined;
+  readonly record: MandateRecord;
+  readonly tail: LedgerTail;
+  /** Units accepted on the direct rail, settled or not. */
+  readonly reserved: bigint;
+  /** What was spent lately, on both rails. */
+  readonly spending: Pick<Spending, "headroom">;
+  /** Who the payee is, as the operator vouches for it, narrowed by its quote: see {@link narrow}. */
+  readonly profile: Pick<PayeeProfile, "host" | "category"> | undefined;
+  /** Contracts that could never collect a credit. */
+  readonly impossible: readonly Address[];
   /** Unix seconds. */
-  now: bigint;
+  readonly now: bigint;
 }
 
 /**
- * The decision on one payment whose signature is already verified, and the only place where it is taken: returns if
- * the payment is on mission and the contract will accept it, throws the refusal otherwise. It reads nothing but its
+ * The decision on one payment whose signature is already verified: returns where the ledger stands after it if the
+ * payment is on mission and the contract will accept it, throws the refusal otherwise. It reads nothing but its
  * arguments and changes nothing, so a dry run and the real thing cannot differ.
  *
+ * @param hashPage - computes page hashes; the protocol's own unless a faster one is at hand.
  * @throws {@link BursarError} with the value, the limit and advice that the agent can act on.
  */
-export function decide(proposal: Proposal, circumstances: Circumstances): void {
-  checkLife(circumstances);
-  checkOrder(proposal, circumstances.tail);
-  checkLimits(proposal.payment, circumstances);
-  checkMission(proposal.payment.line, circumstances);
+export function decide(proposal: Proposal, circumstances: Circumstances, hashPage?: PageHash): LedgerTail {
+  assertAmount(proposal.payment.line.amount);
+  judge(factsOf(proposal.payment.line, circumstances));
+  return follow(proposal, circumstances.tail, hashPage);
 }
 
-function checkLife({ record: { mandate, revokedAt }, now }: Circumstances): void {
-  if (revokedAt !== null) {
-    throw new BursarError("mandate-revoked", "The owner revoked this mandate.", { revokedAt }, ASK_OWNER);
-  }
-  if (now > mandate.validUntil) {
-    throw new BursarError(
-      "mandate-expired",
-      `The mandate ended at ${mandate.validUntil}; it is ${now}.`,
-      { value: now, limit: mandate.validUntil },
-      ASK_OWNER,
-    );
-  }
+/**
+ * The decision on one payment of the direct rail, whose signature is already verified: the same mission and the same
+ * budget, no ledger.
+ *
+ * @throws {@link BursarError} as {@link decide}.
+ */
+export function decideDirect(line: Pick<Line, "payee" | "amount">, circumstances: Circumstances): void {
+  assertAmount(line.amount);
+  judge(factsOf(line, circumstances));
+}
+
+/** What the policy is asked about. Nothing of it is the agent's word but payee and amount, which it signed. */
+function factsOf({ payee, amount }: Pick<Line, "payee" | "amount">, circumstances: Circumstances): Facts {
+  const { record, tail, reserved, spending, profile, impossible, now } = circumstances;
+  const { mandate, terms, revokedAt } = record;
+  const { day, minute, period, started } = spending.headroom(now);
+  const callLimit = terms.limits?.unitsPerCall;
+  return {
+    mandate: { revokedAt, validUntil: mandate.validUntil, payees: mandate.payees },
+    now,
+    terms: { purpose: terms.purpose, hosts: terms.hosts, categories: terms.categories, started },
+    payment: { amount },
+    payee: {
+      address: payee,
+      known: profile !== undefined,
+      collects: payee !== mandate.token && !impossible.includes(payee),
+      host: profile?.host ?? "",
+      coveredBy: profile === undefined ? [] : covering(terms.hosts, profile.host),
+      category: profile?.category ?? "",
+    },
+    left: {
+      cap: mandate.paymentCap,
+      budget: headroom(mandate.budget - tail.position.spent - reserved),
+      call: headroom(callLimit === undefined ? null : BigInt(callLimit)),
+      minute: headroom(minute),
+      day: headroom(day),
+      period: headroom(period),
+    },
+  };
 }
 
 /** The head must be the one that the circuit will compute, else the payment could never settle. */
-function checkOrder({ payment, salt }: Proposal, tail: LedgerTail): void {
+function follow({ payment, salt }: Proposal, tail: LedgerTail, hashPage?: PageHash): LedgerTail {
   const { seq, spent } = tail.position;
   if (payment.seq !== seq + 1n) {
     throw new BursarError(
@@ -72,7 +114,8 @@ function checkOrder({ payment, salt }: Proposal, tail: LedgerTail): void {
       `Sign payment number ${seq + 1n} next.`,
     );
   }
-  const { payment: expected } = advance(tail.position, payment.line, tail.salt ?? salt);
+  const pageSalt = tail.salt ?? salt;
+  const { payment: expected, position } = advance(tail.position, payment.line, pageSalt, hashPage);
   if (payment.spent !== expected.spent) {
     throw new BursarError(
       "spent-mismatch",
@@ -81,7 +124,7 @@ function checkOrder({ payment, salt }: Proposal, tail: LedgerTail): void {
       "Take the running total from the last receipt and add this amount.",
     );
   }
-  if (payment.head !== expected.head || salt !== (tail.salt ?? salt)) {
+  if (payment.head !== expected.head || salt !== pageSalt) {
     throw new BursarError(
       "head-mismatch",
       `The head after payment ${payment.seq} is ${expected.head}, with one salt for all lines of a page.`,
@@ -89,64 +132,43 @@ function checkOrder({ payment, salt }: Proposal, tail: LedgerTail): void {
       "Rebuild the ledger from the accepted payments and sign again.",
     );
   }
+  return { position, salt: position.lines.length === 0 ? null : pageSalt };
 }
 
-function checkLimits({ spent, line: { payee, amount } }: Payment, { record: { mandate } }: Circumstances): void {
-  if (amount > mandate.paymentCap) {
+/**
+ * Who a payee is for one payment: its profile, narrowed by the quote that it signed for this very purchase. A quote
+ * may pick one host of many and a part of the category; it cannot claim more than the operator vouches for.
+ *
+ * @throws {@link BursarError} `quote-mismatch`, `quote-expired`, `quote-too-wide`, `signature-*`.
+ */
+export function narrow(
+  { payee, amount, ref }: Line,
+  { quote, signature }: SignedQuote,
+  { domain, profile, now }: { domain: Domain; profile: PayeeProfile; now: bigint },
+): Pick<PayeeProfile, "host" | "category"> {
+  if (quote.payee !== payee || quote.amount !== amount || quote.ref !== ref) {
+    throw new BursarError("quote-mismatch", "The quote is for another payee, amount or reference.", {
+      value: `${quote.amount} to ${quote.payee} for ${quote.ref}`,
+      limit: `${amount} to ${payee} for ${ref}`,
+    });
+  }
+  verifySignature(hashQuote(domain, quote), signature, payee);
+  if (now > quote.expiresAt) {
     throw new BursarError(
-      "above-payment-cap",
-      `${formatAmount(amount)} is above the cap of ${formatAmount(mandate.paymentCap)} per payment.`,
-      { value: amount, limit: mandate.paymentCap },
-      "Buy less in one call or choose a cheaper payee; do not split one purchase into several payments.",
+      "quote-expired",
+      `The quote ended at ${quote.expiresAt}; it is ${now}.`,
+      { value: now, limit: quote.expiresAt },
+      "Ask the payee for a new quote.",
     );
   }
-  if (spent > mandate.budget) {
-    const left = mandate.budget - (spent - amount);
+  const within = quote.host === profile.host || hostMatches(profile.host, quote.host);
+  if (!within || !categoryCovers(profile.category, quote.category)) {
     throw new BursarError(
-      "above-budget",
-      `${formatAmount(amount)} does not fit: ${formatAmount(left)} of ${formatAmount(mandate.budget)} are left.`,
-      { value: spent, limit: mandate.budget, remaining: left },
-      ASK_OWNER,
+      "quote-too-wide",
+      `The quote says ${quote.host}, ${quote.category}; the payee is known as ${profile.host}, ${profile.category}.`,
+      { value: `${quote.host} ${quote.category}`, limit: `${profile.host} ${profile.category}` },
+      "The payee has to register what it quotes; do not retry with this quote.",
     );
   }
-  if (!allowsPayee(mandate.payees, payee)) {
-    throw new BursarError(
-      "payee-not-allowed",
-      `${payee} is not among the payees that the owner named.`,
-      { value: payee, limit: mandate.payees.join(" ") },
-      "Pay one of the named payees; do not retry this one.",
-    );
-  }
+  return { host: quote.host, category: quote.category };
 }
-
-function checkMission({ payee }: Line, { record: { terms }, profile }: Circumstances): void {
-  const { hosts, categories, purpose } = terms;
-  if (hosts.length === 0 && categories.length === 0) return;
-  const advice = `Stay with the purpose «${purpose}»; do not retry this payee under this mandate.`;
-  if (!profile) {
-    throw new BursarError(
-      "payee-unknown",
-      `${payee} is not registered with this processor, and the mandate is limited to certain hosts or categories.`,
-      { value: payee },
-      advice,
-    );
-  }
-  if (hosts.length > 0 && !hosts.some((glob) => hostMatches(glob, profile.host))) {
-    throw new BursarError(
-      "off-mission-host",
-      `${profile.host} is outside the hosts of this mandate (${hosts.join(", ")}).`,
-      { value: profile.host, limit: hosts.join(" ") },
-      advice,
-    );
-  }
-  if (categories.length > 0 && !categories.includes(profile.category)) {
-    throw new BursarError(
-      "off-mission-category",
-      `«${profile.category}» is outside the categories of this mandate (${categories.join(", ")}).`,
-      { value: profile.category, limit: categories.join(" ") },
-      advice,
-    );
-  }
-}
-
-const ASK_OWNER = "Stop spending and ask the owner for a new mandate.";

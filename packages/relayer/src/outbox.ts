@@ -9,7 +9,8 @@ import {
   type TransactionRequest,
 } from "ethers";
 
-import type { OutboxEntry, Store } from "./store.ts";
+import type { OutboxEntry } from "./records.ts";
+import type { Store } from "./store.ts";
 
 export interface OutboxOptions {
   store: Store;
@@ -28,30 +29,45 @@ export interface OutboxOptions {
 }
 
 /**
- * Sends one transaction for each batch and follows it to its end. A transaction is signed and recorded before it is
+ * Sends one transaction for each job, such as settling a batch, and follows it to its end. A transaction is signed and recorded before it is
  * broadcast, so that after a crash the same bytes are sent again and never a second payment; a replacement keeps the
  * nonce, so that at most one of them is mined.
  */
 export class Outbox {
   readonly #options: OutboxOptions;
+  #lane: Promise<unknown> = Promise.resolve();
 
   constructor(options: OutboxOptions) {
     this.#options = options;
   }
 
   /**
-   * Sends `request` for `batch` unless it was sent before, and waits until it is final.
+   * Sends `request` for `job` unless it was sent before, and waits until it is final. Of several jobs one at a time has a
+   * transaction that is not mined yet, in the order of the calls.
    * @throws {@link BursarError} `transaction-failed` when it was mined and reverted, or would be.
    */
-  async deliver(batch: number, request: TransactionRequest): Promise<TransactionReceipt> {
+  async deliver(job: string, request: TransactionRequest): Promise<TransactionReceipt> {
+    const mined = this.#lane.then(() => this.#until(job, request, 1));
+    this.#lane = mined.catch(() => undefined);
+    await mined;
+    const receipt = await this.#until(job, request, this.#options.confirmations);
+    if (receipt.status === 0) {
+      throw new BursarError("transaction-failed", `Transaction ${receipt.hash} was mined and reverted.`, {
+        value: receipt.hash,
+      });
+    }
+    return receipt;
+  }
+
+  /** Whether a transaction of the job was ever signed: then its end has to be awaited. */
+  begun(job: string): boolean {
+    return this.#options.store.transactions(job).length > 0;
+  }
+
+  async #until(job: string, request: TransactionRequest, confirmations: number): Promise<TransactionReceipt> {
     const { sleep, pollInterval } = this.#options;
     for (;;) {
-      const receipt = await this.#patiently(() => this.#look(batch, request));
-      if (receipt?.status === 0) {
-        throw new BursarError("transaction-failed", `Transaction ${receipt.hash} was mined and reverted.`, {
-          value: receipt.hash,
-        });
-      }
+      const receipt = await this.#patiently(() => this.#look(job, request, confirmations));
       if (receipt) return receipt;
       await sleep(pollInterval);
     }
@@ -61,30 +77,34 @@ export class Outbox {
    * @returns The receipt once it is final; until then keeps a transaction alive. Of several that were mined, which takes a
    * reorganisation or a nonce used by something else, the one that succeeded counts: the contract lets no second.
    */
-  async #look(batch: number, request: TransactionRequest): Promise<TransactionReceipt | undefined> {
-    const { store, provider, signer, confirmations, replaceAfter, now } = this.#options;
-    const sent = store.transactions(batch);
+  async #look(
+    job: string,
+    request: TransactionRequest,
+    confirmations: number,
+  ): Promise<TransactionReceipt | undefined> {
+    const { store, provider, signer, replaceAfter, now } = this.#options;
+    const sent = store.transactions(job);
     const [newest] = sent;
     const nonceBefore = await provider.getTransactionCount(signer.getAddress(), "latest");
     const receipts = await Promise.all(sent.map(({ hash }) => provider.getTransactionReceipt(hash)));
     const mined = receipts.find((receipt) => receipt?.status === 1) ?? receipts.find((receipt) => receipt);
     if (mined) return (await mined.confirmations()) >= confirmations ? mined : undefined;
     const nonce = await provider.getTransactionCount(signer.getAddress(), "latest");
-    if (!newest) await this.#sign(batch, request, nonce);
+    if (!newest) await this.#sign(job, request, nonce);
     else if (nonce > newest.nonce) {
       // Used already before the receipts were read: by something else, not by a block that came meanwhile.
-      if (nonceBefore > newest.nonce) await this.#sign(batch, request, nonce);
+      if (nonceBefore > newest.nonce) await this.#sign(job, request, nonce);
     } else if (now() - newest.sentAt >= replaceAfter) await this.#replace(newest);
     else if (!(await provider.getTransaction(newest.hash))) await this.#broadcast(newest.raw);
     return undefined;
   }
 
-  async #sign(batch: number, request: TransactionRequest, nonce: number): Promise<void> {
+  async #sign(job: string, request: TransactionRequest, nonce: number): Promise<void> {
     const { provider, signer } = this.#options;
     const from = await signer.getAddress();
     const fees = await provider.getFeeData();
     const priority = fees.maxPriorityFeePerGas ?? 1_000_000_000n;
-    await this.#send(batch, {
+    await this.#send(job, {
       ...request,
       from,
       type: 2,
@@ -111,7 +131,7 @@ export class Outbox {
   async #replace(entry: OutboxEntry): Promise<void> {
     const { to, data, chainId, gasLimit, nonce } = Transaction.from(entry.raw);
     const raised = (fee: bigint): bigint => (fee * 5n) / 4n + 1n;
-    await this.#send(entry.batch, {
+    await this.#send(entry.job, {
       to,
       data,
       chainId,
@@ -124,11 +144,11 @@ export class Outbox {
   }
 
   /** Signs, records, and only then broadcasts. */
-  async #send(batch: number, transaction: TransactionRequest): Promise<void> {
+  async #send(job: string, transaction: TransactionRequest): Promise<void> {
     const { store, signer, now } = this.#options;
     const raw = (await signer.signTransaction(transaction)) as Hex;
     store.addTransaction({
-      batch,
+      job,
       nonce: Number(transaction.nonce),
       maxFeePerGas: BigInt(transaction.maxFeePerGas ?? 0),
       maxPriorityFeePerGas: BigInt(transaction.maxPriorityFeePerGas ?? 0),

@@ -1,7 +1,8 @@
 import { allowList, BursarError, offsetOf, PAGE_LINES, type Address, type Mandate } from "@bursar/protocol";
 import { capacity, segmentSlots, segmentsOf, type BatchRow, type CircuitSize } from "@bursar/prover";
 
-import type { BatchRecord, MandateRecord, Store } from "./store.ts";
+import type { BatchRecord, MandateRecord } from "./records.ts";
+import type { Store } from "./store.ts";
 
 export interface Plan {
   circuit: string;

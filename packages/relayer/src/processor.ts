@@ -3,10 +3,11 @@ import {
   BursarError,
   hashMandate,
   hashPayment,
+  hashReceipt,
   hashRevocation,
   offsetOf,
   payeesHash,
-  signReceipt,
+  signWithKey,
   startOf,
   termsHash,
   verifySignature,
@@ -14,17 +15,31 @@ import {
   type Domain,
   type ErrorCode,
   type Hex,
+  type Line,
   type Mandate,
+  type PageHash,
   type Receipt,
   type Revocation,
   type SignedPayment,
   type SignedReceipt,
   type Terms,
 } from "@bursar/protocol";
-import type { Signer } from "ethers";
 
-import { decide, type LedgerTail } from "./decide.ts";
-import type { AcceptedPayment, MandateRecord, Store } from "./store.ts";
+import { decide, decideDirect, narrow, type Circumstances, type LedgerTail } from "./decide.ts";
+import { silent, type ProcessorEvents } from "./events.ts";
+import type {
+  AcceptedPayment,
+  DirectKind,
+  DirectPayment,
+  DirectRecord,
+  MandateRecord,
+  PayeeProfile,
+  PaymentRail,
+  PaymentStatus,
+  Refusal,
+} from "./records.ts";
+import { Spending } from "./spending.ts";
+import type { Store } from "./store.ts";
 
 /** What the chain says of a mandate. */
 export interface MandateOnChain extends Omit<Mandate, "agent" | "payees"> {
@@ -35,46 +50,101 @@ export interface MandateOnChain extends Omit<Mandate, "agent" | "payees"> {
   readonly base: bigint;
   readonly seq: bigint;
   readonly spent: bigint;
+  /** Units settled on the direct rail. */
+  readonly directSpent: bigint;
   /** Unix seconds, or null. */
   readonly revokedAt: bigint | null;
   /** Unix seconds from which on it can no longer be settled. */
   readonly closesAt: bigint;
 }
 
-/** The processor's view of the chain, as far as accepting needs it. */
+/** A revocation that the chain has seen; times in Unix seconds. */
+export interface RevocationOnChain {
+  readonly agent: Address;
+  readonly at: bigint;
+  readonly closesAt: bigint;
+}
+
+/** The processor's view of the chain, as far as accepting needs it: final state only. */
 export interface MandateReader {
   mandate(agent: Address): Promise<MandateOnChain>;
+  /** The revocations from a block on, and the block up to which that is all. */
+  revocations(fromBlock: number): Promise<{ upTo: number; revoked: RevocationOnChain[] }>;
 }
 
 /** What an agent or owner may ask of a mandate; amounts in units. */
 export interface MandateStatus {
   mandate: Mandate;
   terms: Terms;
+  state: "open" | "revoked" | "expired" | "closed";
   accepted: { seq: bigint; spent: bigint };
   settled: { base: bigint; seq: bigint; spent: bigint };
+  /** Accepted on the direct rail, settled or not. */
+  reserved: bigint;
   remaining: bigint;
   /** Unix seconds, or null. */
   revokedAt: bigint | null;
+  /** Unix seconds from which on what is left can go back to the owner. */
+  closesAt: bigint;
+}
+
+/** One payment and how far it has come. */
+export interface PaymentView extends Receipt {
+  status: PaymentStatus;
+  receipt: SignedReceipt;
+  batch: number | null;
+  transaction: Hex | null;
+}
+
+/** The key behind receipts. It must sign deterministically (RFC 6979), since a receipt is signed again and not stored. */
+export interface ReceiptKey {
+  readonly address: Address;
+  sign(digest: Hex): Hex;
+}
+
+/** The receipt key of a local private key, such as an ethers Wallet's. */
+export function receiptKey({ address, privateKey }: { address: string; privateKey: string }): ReceiptKey {
+  return { address: address as Address, sign: (digest) => signWithKey(digest, privateKey as Hex) };
 }
 
 export interface ProcessorOptions {
   domain: Domain;
   store: Store;
   chain: MandateReader;
-  /** Key that signs receipts; its address is the mandates' `processor`. */
-  signer: Signer;
+  /** Its address is the mandates' `processor`. */
+  key: ReceiptKey;
   /** Seconds from acceptance to settlement, 600 to 86,400 (protocol.md 6). */
   settleWithin: bigint;
+  /** Contracts that could never collect a credit: paying them is refused. */
+  impossible?: readonly Address[];
+  /** Computes page hashes; the protocol's own unless a faster one is at hand. */
+  hashPage?: PageHash;
+  events?: ProcessorEvents;
   /** Unix seconds. */
   now: () => bigint;
 }
 
-interface Pending {
-  request: SignedPayment;
-  digest: Hex;
-  resolve: (accepted: AcceptedPayment) => void;
-  reject: (refusal: unknown) => void;
+/** What the next payment of an agent is decided on, besides its mandate. */
+interface Account {
+  tail: LedgerTail;
+  reserved: bigint;
+  readonly spending: Spending;
 }
+
+/** A request that waits for the next commit: `take` runs inside it, `answer` after it, or `refuse`. */
+interface Pending {
+  take: () => () => void;
+  /** Keeps the refusal, inside the commit. */
+  refused: (refusal: BursarError) => void;
+  reject: (reason: unknown) => void;
+}
+
+/** Requests that share one commit: beyond about 64 the wait grows faster than the throughput. */
+const GROUP = 64;
+/** Accounts that are kept at hand. */
+const KEPT = 10_000;
+/** Seconds that a direct payment needs to reach the chain before its authorisation ends. */
+const MARGIN = 6n;
 
 /**
  * Accepts payments: verifies, decides, records durably and only then answers. Requests that arrive together share one
@@ -82,27 +152,30 @@ interface Pending {
  */
 export class Processor {
   readonly #options: ProcessorOptions;
+  readonly #events: ProcessorEvents;
+  readonly #accounts = new Map<Address, Account>();
+  /** Mandates whose chain knows more than these books: nothing is signed for them. */
+  readonly #fenced = new Set<Address>();
+  #generation = -1;
   #pending: Pending[] = [];
 
   constructor(options: ProcessorOptions) {
     this.#options = options;
+    this.#events = options.events ?? silent;
+  }
+
+  get address(): Address {
+    return this.#options.key.address;
   }
 
   /**
    * Takes up a mandate that stands open on chain and whose signed terms are `terms`. Repeating it changes nothing.
    * @throws {@link BursarError} `mandate-not-open`, `wrong-processor`, `terms-mismatch`, `policy-mismatch`,
-   * `mandate-conflict` when another mandate of the same agent is known or stands on chain.
+   * `mandate-conflict` when another mandate of the same agent is known or stands on chain; `books-behind` when the
+   * chain has seen payments that these books do not know; with `replaces` what {@link replace} throws.
    */
   async register(mandate: Mandate, terms: Terms): Promise<MandateRecord> {
-    const { store, chain, signer, domain } = this.#options;
-    if (terms.limits) {
-      throw new BursarError(
-        "terms-unsupported",
-        "This processor does not enforce limits per day or minute, so it takes no mandate that relies on them.",
-        { value: Object.keys(terms.limits).join(" ") },
-        "Have the owner sign terms without `limits`, or name another processor.",
-      );
-    }
+    const { store, chain, key, domain } = this.#options;
     assertPolicyAgrees(mandate);
     expectEqual(
       "terms-mismatch",
@@ -110,12 +183,7 @@ export class Processor {
       termsHash(terms),
       mandate.termsHash,
     );
-    expectEqual(
-      "wrong-processor",
-      "The mandate names another processor.",
-      mandate.processor,
-      await signer.getAddress(),
-    );
+    expectEqual("wrong-processor", "The mandate names another processor.", mandate.processor, key.address);
     const known = store.mandate(mandate.agent);
     if (known) {
       expectEqual(
@@ -136,14 +204,19 @@ export class Processor {
       );
     }
     expectSameMandate(mandate, onChain);
+    if (onChain.seq > 0n || onChain.directSpent > 0n) throw booksBehind(mandate.agent, onChain.seq, 0n);
     const record: MandateRecord = {
       mandate,
       terms,
       unitScale: onChain.unitScale,
       settled: { base: onChain.base, seq: onChain.seq, spent: onChain.spent },
       revokedAt: null,
+      closesAt: onChain.closesAt,
     };
-    store.transact(() => store.addMandate(record));
+    store.transact(() => {
+      store.addMandate(record);
+      if (terms.replaces !== undefined) this.replace(terms.replaces, mandate.agent);
+    });
     return record;
   }
 
@@ -158,13 +231,45 @@ export class Processor {
     store.transact(() => store.markRevoked(revocation.agent, now()));
   }
 
+  /**
+   * Stops a mandate in whose place another one of the same owner has come: the owner said so in the terms that it signed.
+   * @throws {@link BursarError} `mandate-unknown`, `forbidden` when the owners differ.
+   */
+  replace(old: Address, agent: Address): void {
+    const { store, now } = this.#options;
+    const before = store.mandateOf(old).mandate;
+    const after = store.mandateOf(agent).mandate;
+    if (before.owner !== after.owner) {
+      throw new BursarError("forbidden", "A mandate can only take the place of one of the same owner.", {
+        value: after.owner,
+        limit: before.owner,
+      });
+    }
+    store.markRevoked(old, now());
+  }
+
   /** Takes over revocations that the chain has seen. */
   async refresh(): Promise<void> {
     const { store, chain } = this.#options;
-    for (const { mandate, revokedAt } of store.mandates()) {
-      if (revokedAt !== null) continue;
+    const { upTo, revoked } = await chain.revocations(store.cursor(REVOCATIONS) ?? 0);
+    const known = revoked.filter(({ agent }) => store.mandate(agent) !== undefined);
+    if (known.length === 0 && upTo === store.cursor(REVOCATIONS)) return;
+    store.transact(() => {
+      for (const { agent, at, closesAt } of known) store.markRevoked(agent, at, closesAt);
+      store.setCursor(REVOCATIONS, upTo);
+    });
+  }
+
+  /**
+   * Holds the books against the chain, at start. Where the chain has settled more than the books know, as after a restore
+   * from an old backup, nothing more is signed for that mandate: it could contradict a receipt that was given before.
+   */
+  async reconcile(): Promise<void> {
+    const { store, chain, now } = this.#options;
+    for (const { mandate, closesAt } of store.mandates()) {
+      if (closesAt <= now()) continue;
       const onChain = await chain.mandate(mandate.agent);
-      if (onChain.revokedAt !== null) store.transact(() => store.markRevoked(mandate.agent, onChain.revokedAt ?? 0n));
+      if (onChain.seq > this.tail(mandate.agent).position.seq) this.#fenced.add(mandate.agent);
     }
   }
 
@@ -175,131 +280,319 @@ export class Processor {
    */
   async accept(request: SignedPayment): Promise<SignedReceipt> {
     const digest = this.#authenticate(request);
-    const accepted = await new Promise<AcceptedPayment>((resolve, reject) => {
-      if (this.#pending.length === 0) setImmediate(() => this.#commit());
-      this.#pending.push({ request, digest, resolve, reject });
-    });
+    const accepted = await this.#recorded(
+      () => this.#take(request, digest),
+      (refusal) => this.#keepRefusal("proved", request, digest, refusal),
+    );
     return this.#receipt(accepted);
   }
 
-  /** Decides like {@link accept}, without any effect. */
-  check(request: SignedPayment): void {
-    this.#decide(request, this.#authenticate(request));
+  /**
+   * Decides like {@link accept}, without any effect.
+   * @returns the units of the budget that would be left.
+   */
+  check(request: SignedPayment): { remaining: bigint } {
+    const { agent, payment } = request;
+    const digest = this.#authenticate(request);
+    const { mandate } = this.#options.store.mandateOf(agent);
+    this.#earlier(request, digest) ?? this.#decide(request);
+    return { remaining: mandate.budget - payment.spent - this.#account(agent).reserved };
+  }
+
+  /**
+   * Accepts one payment of the direct rail and reserves its units.
+   * @returns what stands in the books, the same whenever the same payment is sent again.
+   * @throws {@link BursarError} A typed refusal; it is recorded too, and nothing else changes. `nonce-used` for another
+   * payment with a nonce that is taken.
+   */
+  async acceptDirect(direct: DirectPayment): Promise<DirectRecord> {
+    const { agent, digest, payee, amount, ref } = direct;
+    this.#authenticateDirect(direct);
+    const request = { agent, payment: { seq: null, spent: null, head: null, line: { payee, amount, ref } } };
+    return this.#recorded(
+      () => this.#takeDirect(direct),
+      (refusal) => this.#keepRefusal(direct.kind, { ...request, signature: direct.signature }, digest, refusal),
+    );
+  }
+
+  /** Decides like {@link acceptDirect}, without any effect. */
+  checkDirect(direct: DirectPayment): void {
+    this.#authenticateDirect(direct);
+    this.#earlierDirect(direct) ?? this.#decideDirect(direct);
+  }
+
+  /** A payment of the direct rail, as it stands in the books. */
+  direct(kind: DirectKind, agent: Address, nonce: Hex): DirectRecord | undefined {
+    return this.#options.store.direct(kind, agent, nonce);
   }
 
   /** What is accepted, settled and left of a mandate. */
   status(agent: Address): MandateStatus {
-    const { mandate, terms, settled, revokedAt } = this.#options.store.mandateOf(agent);
-    const { seq, spent } = this.tail(agent).position;
-    const accepted = { seq, spent };
-    return { mandate, terms, accepted, settled, remaining: mandate.budget - spent, revokedAt };
+    const { store, now } = this.#options;
+    const { mandate, terms, settled, revokedAt, closesAt } = store.mandateOf(agent);
+    const { tail, reserved } = this.#account(agent);
+    const { seq, spent } = tail.position;
+    const expired = now() > mandate.validUntil ? "expired" : "open";
+    return {
+      mandate,
+      terms,
+      state: closesAt <= now() ? "closed" : revokedAt === null ? expired : "revoked",
+      accepted: { seq, spent },
+      settled,
+      reserved,
+      remaining: mandate.budget - spent - reserved,
+      revokedAt,
+      closesAt,
+    };
   }
 
   /** Where the ledger of `agent` stands, for an agent that resumes. */
   tail(agent: Address): LedgerTail {
-    const { store, domain } = this.#options;
-    store.mandateOf(agent);
-    const start = startOf(domain, agent);
-    const last = store.lastPayment(agent);
-    if (!last) return { position: start, salt: null };
-    const { seq, spent } = last.payment;
-    const full = seq - offsetOf(seq);
-    const base = full === 0n ? start.base : store.headAt(agent, full);
-    const lines = store.payments(agent, full + 1n, seq).map(({ payment }) => payment.line);
-    return { position: { seq, spent, base, lines }, salt: full === seq ? null : last.salt };
+    this.#options.store.mandateOf(agent);
+    return this.#account(agent).tail;
   }
 
   /** The receipt of a payment accepted before, if there is one. */
-  async receipt(agent: Address, seq: bigint): Promise<SignedReceipt | undefined> {
+  receipt(agent: Address, seq: bigint): SignedReceipt | undefined {
     const accepted = this.#options.store.payment(agent, seq);
     return accepted && this.#receipt(accepted);
   }
 
+  /** A payment accepted before, and how far it has come. */
+  payment(agent: Address, seq: bigint): PaymentView | undefined {
+    const { store } = this.#options;
+    const accepted = store.payment(agent, seq);
+    const status = store.paymentStatus(agent, seq);
+    if (!accepted || !status) return undefined;
+    const signed = this.#receipt(accepted);
+    const batch = accepted.batch === null ? undefined : store.batch(accepted.batch);
+    return {
+      ...signed.receipt,
+      status,
+      receipt: signed,
+      batch: accepted.batch,
+      transaction: batch?.transaction ?? null,
+    };
+  }
+
+  /** An unknown agent is told so before its signature costs anything. */
   #authenticate({ agent, payment, signature }: SignedPayment): Hex {
+    this.#options.store.mandateOf(agent);
     const digest = hashPayment(this.#options.domain, payment);
     verifySignature(digest, signature, agent);
     return digest;
   }
 
+  #authenticateDirect({ agent, digest, signature }: DirectPayment): void {
+    this.#options.store.mandateOf(agent);
+    verifySignature(digest, signature, agent);
+  }
+
+  /** Runs `take` in the next commit, and answers once that is on disk. */
+  #recorded<T>(take: () => T, refused: (refusal: BursarError) => void): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      if (this.#pending.length === 0) setImmediate(() => this.#commit());
+      this.#pending.push({
+        take: () => {
+          const result = take();
+          return () => resolve(result);
+        },
+        refused,
+        reject,
+      });
+    });
+  }
+
   #commit(): void {
     const group = this.#pending.splice(0, GROUP);
     if (this.#pending.length > 0) setImmediate(() => this.#commit());
-    const { store } = this.#options;
     const answers: (() => void)[] = [];
+    const began = performance.now();
     try {
-      store.transact(() => {
-        for (const { request, digest, resolve, reject } of group) {
+      this.#options.store.transact(() => {
+        for (const { take, refused, reject } of group) {
           try {
-            const accepted = this.#take(request, digest);
-            answers.push(() => resolve(accepted));
+            answers.push(take());
           } catch (refusal) {
             if (!(refusal instanceof BursarError)) throw refusal;
-            this.#recordRefusal(request, digest, refusal);
+            refused(refusal);
             answers.push(() => reject(refusal));
           }
         }
       });
     } catch (failure) {
+      this.#accounts.clear();
       for (const { reject } of group) reject(failure);
       return;
     }
+    this.#events.committed(group.length, performance.now() - began);
     for (const answer of answers) answer();
   }
 
   #take(request: SignedPayment, digest: Hex): AcceptedPayment {
+    const earlier = this.#earlier(request, digest);
+    if (earlier) return earlier;
     const { store, now, settleWithin } = this.#options;
     const { agent, payment, signature, salt } = request;
-    const earlier = this.#decide(request, digest);
-    if (earlier) return earlier;
+    const tail = this.#decide(request);
     const acceptedAt = now();
-    return store.addPayment({
-      agent,
-      payment,
-      signature,
-      digest,
-      salt,
-      acceptedAt,
-      settleBy: acceptedAt + settleWithin,
-    });
+    const settleBy = acceptedAt + settleWithin;
+    const accepted = store.addPayment({ agent, payment, signature, digest, salt, acceptedAt, settleBy });
+    const account = this.#account(agent);
+    account.tail = tail;
+    account.spending.add({ at: acceptedAt, amount: payment.line.amount });
+    this.#events.accepted("proved");
+    return accepted;
   }
 
   /** @returns The same payment, if it was accepted before. */
-  #decide({ agent, payment, salt }: SignedPayment, digest: Hex): AcceptedPayment | undefined {
+  #earlier({ agent, payment }: SignedPayment, digest: Hex): AcceptedPayment | undefined {
+    if (payment.seq > this.#account(agent).tail.position.seq) return undefined;
+    const earlier = this.#options.store.payment(agent, payment.seq);
+    if (!earlier || earlier.digest === digest) return earlier;
+    throw new BursarError(
+      "sequence-taken",
+      `Payment ${payment.seq} was already signed for ${earlier.payment.line.amount} to ${earlier.payment.line.payee}.`,
+      { value: digest, limit: earlier.digest },
+      "Never sign two payments with one number: read the ledger's tail and use the next one.",
+    );
+  }
+
+  #decide({ agent, payment, salt, quote }: SignedPayment): LedgerTail {
+    const { domain, hashPage, now } = this.#options;
+    const circumstances = this.#circumstances(agent, payment.line);
+    const { profile } = circumstances;
+    const narrowed =
+      quote === undefined || profile === undefined
+        ? profile
+        : narrow(payment.line, quote, { domain, profile, now: now() });
+    return decide({ payment, salt }, { ...circumstances, profile: narrowed }, hashPage);
+  }
+
+  #takeDirect(direct: DirectPayment): DirectRecord {
+    const earlier = this.#earlierDirect(direct);
+    if (earlier) return earlier;
+    this.#decideDirect(direct);
     const { store, now } = this.#options;
-    const record = store.mandateOf(agent);
-    const earlier = store.payment(agent, payment.seq);
-    if (earlier?.digest === digest) return earlier;
-    if (earlier) {
+    const record = store.addDirect(direct, now());
+    const account = this.#account(direct.agent);
+    account.reserved += direct.amount;
+    account.spending.add({ at: record.acceptedAt, amount: direct.amount });
+    this.#events.accepted(direct.kind);
+    return record;
+  }
+
+  #earlierDirect({ kind, agent, nonce, digest }: DirectPayment): DirectRecord | undefined {
+    const earlier = this.#options.store.direct(kind, agent, nonce);
+    if (!earlier || earlier.digest === digest) return earlier;
+    throw new BursarError(
+      "nonce-used",
+      `The nonce ${nonce} was already signed for ${earlier.amount} to ${earlier.payee}.`,
+      { value: digest, limit: earlier.digest },
+      "Never sign two payments with one nonce: take a fresh random one.",
+    );
+  }
+
+  #decideDirect(direct: DirectPayment): void {
+    const { agent, token, validAfter, validBefore } = direct;
+    const { mandate } = this.#options.store.mandateOf(agent);
+    const now = this.#options.now();
+    expectEqual("wrong-token", "The payment is in another token than the mandate.", token, mandate.token);
+    if (now <= validAfter) {
+      throw new BursarError("authorization-early", `The authorisation begins after ${validAfter}; it is ${now}.`, {
+        value: now,
+        limit: validAfter,
+      });
+    }
+    if (now + MARGIN >= validBefore) {
       throw new BursarError(
-        "sequence-taken",
-        `Payment ${payment.seq} was already signed for ${earlier.payment.line.amount} to ${earlier.payment.line.payee}.`,
-        { value: digest, limit: earlier.digest },
-        "Never sign two payments with one number: read the ledger's tail and use the next one.",
+        "authorization-expired",
+        `The authorisation ends before ${validBefore}; it is ${now}, and settling takes up to ${MARGIN} s.`,
+        { value: now, limit: validBefore },
+        "Sign it again with a later end.",
       );
     }
-    decide({ payment, salt }, { record, tail: this.tail(agent), profile: store.payee(payment.line.payee), now: now() });
-    return undefined;
+    decideDirect(direct, this.#circumstances(agent, direct));
+  }
+
+  #circumstances(
+    agent: Address,
+    { payee }: Pick<Line, "payee">,
+  ): Circumstances & { profile: PayeeProfile | undefined } {
+    const { store, now, impossible = [] } = this.#options;
+    const record = store.mandateOf(agent);
+    const { tail, reserved, spending } = this.#account(agent);
+    if (this.#fenced.has(agent)) throw booksBehind(agent, null, tail.position.seq);
+    return { record, tail, reserved, spending, profile: store.payee(payee), impossible, now: now() };
+  }
+
+  #account(agent: Address): Account {
+    const generation = this.#options.store.generation();
+    if (generation !== this.#generation) this.#accounts.clear();
+    this.#generation = generation;
+    const kept = this.#accounts.get(agent);
+    if (kept) return kept;
+    const account = this.#load(agent);
+    if (this.#accounts.size >= KEPT) this.#accounts.delete(this.#accounts.keys().next().value!);
+    this.#accounts.set(agent, account);
+    return account;
+  }
+
+  #load(agent: Address): Account {
+    const { store, domain, now } = this.#options;
+    const { terms } = store.mandateOf(agent);
+    const spending = new Spending(terms);
+    const since = Spending.since(terms, now());
+    if (since !== null) for (const spend of store.spends(agent, since)) spending.add(spend);
+    return { tail: tailOf(store, domain, agent), reserved: store.reserved(agent), spending };
   }
 
   /** A refusal that carries the agent's own signature is kept: people read it, and a conflict is evidence. */
-  #recordRefusal({ agent, payment, signature }: SignedPayment, digest: Hex, refusal: BursarError): void {
+  #keepRefusal(
+    rail: PaymentRail,
+    { agent, payment, signature }: Pick<SignedPayment, "agent" | "signature"> & { payment: Refused },
+    digest: Hex,
+    refusal: BursarError,
+  ): void {
     const { store, now } = this.#options;
-    if (!store.mandate(agent)) return;
     const { code, message, details, advice = null } = refusal;
-    store.addRefusal({ agent, payment, signature, digest, code, message, details, advice, at: now() });
+    store.addRefusal({ rail, agent, payment, signature, digest, code, message, details, advice, at: now() });
+    this.#events.refused(rail, code);
   }
 
   /** Signatures are deterministic (RFC 6979), so the receipt need not be stored to be the same for ever. */
-  async #receipt({ agent, payment, settleBy, logIndex }: AcceptedPayment): Promise<SignedReceipt> {
-    const { signer, domain } = this.#options;
+  #receipt({ agent, payment, settleBy, logIndex }: AcceptedPayment): SignedReceipt {
+    const { key, domain } = this.#options;
     const { seq, head, line } = payment;
     const receipt: Receipt = { agent, seq, ...line, head, settleBy, logIndex };
-    return { receipt, signature: await signReceipt(signer, domain, receipt) };
+    return { receipt, signature: key.sign(hashReceipt(domain, receipt)) };
   }
 }
 
-/** Requests that share one commit: beyond about 64 the wait grows faster than the throughput. */
-const GROUP = 64;
+type Refused = Refusal["payment"];
+
+const REVOCATIONS = "revocations";
+
+/** The tail of a ledger, from the payments in the books. */
+function tailOf(store: Store, domain: Domain, agent: Address): LedgerTail {
+  const start = startOf(domain, agent);
+  const last = store.lastPayment(agent);
+  if (!last) return { position: start, salt: null };
+  const { seq, spent } = last.payment;
+  const full = seq - offsetOf(seq);
+  const base = full === 0n ? start.base : store.headAt(agent, full);
+  const lines = store.payments(agent, full + 1n, seq).map(({ payment }) => payment.line);
+  return { position: { seq, spent, base, lines }, salt: full === seq ? null : last.salt };
+}
+
+function booksBehind(agent: Address, onChain: bigint | null, known: bigint): BursarError {
+  return new BursarError(
+    "books-behind",
+    `The chain knows payments of ${agent} that this processor's books do not.`,
+    { value: onChain ?? "more", limit: known },
+    "The operator has to restore the books; until then ask the owner for a new mandate.",
+  );
+}
 
 function expectEqual(code: ErrorCode, message: string, value: string, limit: string): void {
   if (value !== limit) throw new BursarError(code, message, { value, limit });

@@ -13,7 +13,8 @@ import { circuitSize, layOut, type BatchRow, type CircuitSize, type Proof, type 
 
 import type { Outbox } from "./outbox.ts";
 import { plan, replay } from "./planner.ts";
-import type { BatchRecord, Store } from "./store.ts";
+import type { BatchRecord } from "./records.ts";
+import type { Store } from "./store.ts";
 
 /** A circuit that the settlement contract accepts proofs of. */
 export interface Circuit {
@@ -36,6 +37,8 @@ export interface SettleCall {
 /** The settlement contract, as far as settling needs it. */
 export interface SettlementGateway {
   readonly settlement: Address;
+  /** What the registry says to rows and credits, without a proof: null, or the reason why it would refuse them. */
+  checkRows(rows: SettleCall["rows"], credits: SettleCall["credits"], from: Address): Promise<string | null>;
   encode(call: SettleCall): Hex;
   /** Runs the call without sending it. @throws BursarError `transaction-failed` with the contract's own error. */
   simulate(calldata: Hex, from: Address): Promise<void>;
@@ -69,12 +72,18 @@ export class Settler {
     this.#options = options;
   }
 
-  /** Finishes what is under way, then plans and settles until no payment waits or a batch fails. */
+  /**
+   * Finishes what is under way, then plans and settles until no payment waits. A batch that fails is planned again
+   * without the mandates that the contract refuses; if it refuses none of them, this ends.
+   */
   async run(): Promise<BatchRecord[]> {
     const ended: BatchRecord[] = [];
     for (const { id } of this.#options.store.batches(UNFINISHED)) ended.push(await this.finish(id));
-    for (let next = this.plan(); next && ended.at(-1)?.state !== "failed"; next = this.plan()) {
-      ended.push(await this.finish(next.id));
+    for (let next = this.plan(); next; next = this.plan()) {
+      const batch = await this.finish(next.id);
+      ended.push(batch);
+      const lessOne = batch.rows.some(({ agent }) => this.#options.store.excluded(agent) !== null);
+      if (batch.state === "failed" && !lessOne) break;
     }
     return ended;
   }
@@ -117,6 +126,7 @@ export class Settler {
       rows,
       credits,
     });
+    store.transact(() => store.markProving(id));
     const began = performance.now();
     const { proof, signals } = await prover.prove(size, statement, challenge(bound));
     const calldata = gateway.encode({
@@ -139,17 +149,42 @@ export class Settler {
     const { store, gateway, outbox, sender } = this.#options;
     const batch = this.#batch(id);
     if (batch.state === "settled" || batch.state === "failed") return batch;
-    const { calldata } = batch.state === "planned" ? await this.prove(id) : batch;
+    const unproved = batch.state === "planned" || batch.state === "proving";
+    if (unproved && (await this.#withoutOffenders(batch))) return this.#batch(id);
+    const { calldata } = unproved ? await this.prove(id) : batch;
     if (!calldata) throw new Error(`batch ${id} is ${batch.state} without calldata`);
     try {
-      if (batch.state !== "submitted") await gateway.simulate(calldata, sender);
-      const { hash, blockNumber, gasUsed } = await outbox.deliver(id, { to: gateway.settlement, data: calldata });
+      const job = `batch:${id}`;
+      if (!outbox.begun(job)) await gateway.simulate(calldata, sender);
+      store.markSubmitted(id);
+      const { hash, blockNumber, gasUsed } = await outbox.deliver(job, { to: gateway.settlement, data: calldata });
       store.markSettled(id, { transaction: hash as Hex, block: blockNumber, gasUsed });
     } catch (error) {
       if (!(error instanceof BursarError) || error.code !== "transaction-failed") throw error;
       store.markFailed(id, error.message);
     }
     return this.#batch(id);
+  }
+
+  /**
+   * Asks the registry about a batch before anything is spent on its proof. Mandates that it refuses are left out of all
+   * further batches, and the batch ends, so that one bad mandate blocks no other.
+   * @returns whether there were any.
+   */
+  async #withoutOffenders({ id, circuit, rows: planned, ...batch }: BatchRecord): Promise<boolean> {
+    const { store, gateway, sender } = this.#options;
+    const { rows, credits } = this.#layOut(circuit, replay(store, { id, circuit, rows: planned, ...batch }));
+    const signed = rows.map((row) => ({ ...row, ...this.#lastPayment(row) }));
+    if ((await gateway.checkRows(signed, credits, sender)) === null) return false;
+    const refused: string[] = [];
+    for (const row of signed) {
+      const reason = await gateway.checkRows([row], [{ payee: sender, amount: row.debit }], sender);
+      if (reason === null) continue;
+      store.exclude(row.agent, reason);
+      refused.push(`${row.agent}: ${reason}`);
+    }
+    if (refused.length > 0) store.markFailed(id, `The contract refuses ${refused.join("; ")}`);
+    return refused.length > 0;
   }
 
   #layOut(circuit: string, rows: readonly BatchRow[]): Statement {
@@ -177,7 +212,7 @@ export class Settler {
   }
 }
 
-const UNFINISHED = ["planned", "proved", "submitted"] as const;
+const UNFINISHED = ["planned", "proving", "proved", "submitted"] as const;
 
 /** The circuits whose key identifiers a deployment names. */
 export function availableCircuits(circuits: Readonly<Record<string, Hex>>): Circuit[] {

@@ -5,207 +5,28 @@ import {
   type Line,
   type Mandate,
   type Payment,
-  type Row,
   type Terms,
 } from "@bursar/protocol";
 
 import { Database, type Columns } from "./database.ts";
-
-/** A mandate as the processor knows it: what was signed, and where the chain stands. */
-export interface MandateRecord {
-  mandate: Mandate;
-  terms: Terms;
-  /** Base units of the token in one unit. */
-  unitScale: bigint;
-  /** Chain state that the next batch starts from: hash before the current page, settled seq and total. */
-  settled: { base: bigint; seq: bigint; spent: bigint };
-  /** Unix seconds, or null while the owner has not revoked. */
-  revokedAt: bigint | null;
-}
-
-/** What the receipt of an accepted payment says besides the payment itself. */
-export interface AcceptedPayment {
-  agent: Address;
-  payment: Payment;
-  signature: Hex;
-  /** EIP-712 digest that the agent signed. */
-  digest: Hex;
-  salt: bigint;
-  logIndex: bigint;
-  settleBy: bigint;
-  acceptedAt: bigint;
-  batch: number | null;
-}
-
-export interface Refusal {
-  agent: Address;
-  payment: Payment;
-  /** The agent's signature: with the payment it is evidence. */
-  signature: Hex;
-  code: string;
-  message: string;
-  details: Record<string, string>;
-  advice: string | null;
-  at: bigint;
-}
-
-/** Who a payee is, as registered by the operator: the agent's own claims about a payee are never trusted. */
-export interface PayeeProfile {
-  address: Address;
-  name: string;
-  host: string;
-  category: string;
-}
-
-/**
- * `planned` and `proved` are private to the processor; `submitted` has a transaction in the outbox; `settled` has its
- * confirmations; `failed` gave its payments back to be planned again.
- */
-export type BatchState = "planned" | "proved" | "submitted" | "settled" | "failed";
-
-/** What a batch does to one mandate, and the total that it started from. */
-export interface SettledRow extends Row {
-  readonly spent: bigint;
-}
-
-export interface BatchRecord {
-  id: number;
-  state: BatchState;
-  circuit: string;
-  token: Address;
-  rows: SettledRow[];
-  payments: number;
-  total: bigint;
-  createdAt: bigint;
-  /** Calldata of `settle`, once proved. */
-  calldata: Hex | null;
-  provedInMs: number | null;
-  transaction: Hex | null;
-  block: number | null;
-  gasUsed: bigint | null;
-  error: string | null;
-}
-
-export interface OutboxEntry {
-  id: number;
-  batch: number;
-  nonce: number;
-  maxFeePerGas: bigint;
-  maxPriorityFeePerGas: bigint;
-  raw: Hex;
-  hash: Hex;
-  sentAt: bigint;
-}
-
-export interface LedgerFilter {
-  agent?: Address | undefined;
-  payee?: Address | undefined;
-  /** Rows with a smaller position than this, newest first. */
-  before?: number | undefined;
-  limit?: number | undefined;
-}
-
-/** One line of the readable ledger: an accepted payment or a refused one. */
-export interface LedgerEntry {
-  position: number;
-  kind: "accepted" | "refused";
-  agent: Address;
-  seq: bigint;
-  payee: Address;
-  amount: bigint;
-  ref: Hex;
-  at: bigint;
-  status: "accepted" | BatchState | "refused";
-  reason: string | null;
-  advice: string | null;
-  batch: number | null;
-  transaction: Hex | null;
-}
-
-const SCHEMA = `
-CREATE TABLE IF NOT EXISTS mandate (
-  agent TEXT PRIMARY KEY,
-  mandate TEXT NOT NULL,
-  terms TEXT NOT NULL,
-  unit_scale TEXT NOT NULL,
-  base TEXT NOT NULL,
-  seq INTEGER NOT NULL,
-  spent TEXT NOT NULL,
-  revoked_at INTEGER
-) STRICT;
-CREATE TABLE IF NOT EXISTS payee (
-  address TEXT PRIMARY KEY,
-  name TEXT NOT NULL,
-  host TEXT NOT NULL,
-  category TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS batch (
-  id INTEGER PRIMARY KEY,
-  state TEXT NOT NULL CHECK (state IN ('planned', 'proved', 'submitted', 'settled', 'failed')),
-  circuit TEXT NOT NULL,
-  token TEXT NOT NULL,
-  rows TEXT NOT NULL,
-  payments INTEGER NOT NULL,
-  total TEXT NOT NULL,
-  created_at INTEGER NOT NULL,
-  calldata TEXT,
-  proved_in_ms INTEGER,
-  tx TEXT,
-  block INTEGER,
-  gas_used TEXT,
-  error TEXT
-) STRICT;
-CREATE TABLE IF NOT EXISTS journal (
-  position INTEGER PRIMARY KEY,
-  at INTEGER NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS payment (
-  position INTEGER PRIMARY KEY REFERENCES journal,
-  log_index INTEGER NOT NULL UNIQUE,
-  agent TEXT NOT NULL REFERENCES mandate,
-  seq INTEGER NOT NULL,
-  spent TEXT NOT NULL,
-  payee TEXT NOT NULL,
-  amount TEXT NOT NULL,
-  ref TEXT NOT NULL,
-  head TEXT NOT NULL,
-  salt TEXT NOT NULL,
-  digest TEXT NOT NULL,
-  signature TEXT NOT NULL,
-  settle_by INTEGER NOT NULL,
-  batch INTEGER REFERENCES batch,
-  UNIQUE (agent, seq)
-) STRICT;
-CREATE INDEX IF NOT EXISTS payment_unbatched ON payment (agent, seq) WHERE batch IS NULL;
-CREATE INDEX IF NOT EXISTS payment_batch ON payment (batch);
-CREATE TABLE IF NOT EXISTS refusal (
-  position INTEGER PRIMARY KEY REFERENCES journal,
-  agent TEXT NOT NULL,
-  seq TEXT NOT NULL,
-  spent TEXT NOT NULL,
-  payee TEXT NOT NULL,
-  amount TEXT NOT NULL,
-  ref TEXT NOT NULL,
-  head TEXT NOT NULL,
-  digest TEXT NOT NULL,
-  signature TEXT NOT NULL,
-  code TEXT NOT NULL,
-  message TEXT NOT NULL,
-  details TEXT NOT NULL,
-  advice TEXT,
-  UNIQUE (agent, digest, code)
-) STRICT;
-CREATE TABLE IF NOT EXISTS outbox (
-  id INTEGER PRIMARY KEY,
-  batch INTEGER NOT NULL REFERENCES batch,
-  nonce INTEGER NOT NULL,
-  max_fee TEXT NOT NULL,
-  max_priority_fee TEXT NOT NULL,
-  raw TEXT NOT NULL,
-  hash TEXT NOT NULL UNIQUE,
-  sent_at INTEGER NOT NULL
-) STRICT;
-`;
+import type {
+  AcceptedPayment,
+  BatchRecord,
+  BatchState,
+  DirectKind,
+  DirectPayment,
+  DirectRecord,
+  LedgerEntry,
+  LedgerFilter,
+  MandateRecord,
+  OutboxEntry,
+  PayeeProfile,
+  PaymentRail,
+  PaymentStatus,
+  Refusal,
+  SettledRow,
+} from "./records.ts";
+import { SCHEMA } from "./schema.ts";
 
 const text = (row: Columns, column: string): string => String(row[column]);
 const whole = (row: Columns, column: string): bigint => BigInt(row[column] as number);
@@ -220,12 +41,30 @@ const decode = (json: string): unknown =>
     typeof item === "string" && /^\d+n$/.test(item) ? BigInt(item.slice(0, -1)) : item,
   );
 
+export interface StoreOptions {
+  /** Unix seconds; the machine's clock unless given. */
+  now?: () => bigint;
+  /** Seconds after a receipt's settle-by until its payment can be claimed; 2 h unless given. */
+  grace?: bigint;
+}
+
+/** Mandates that are kept at hand. */
+const KEPT = 10_000;
+
 /** The processor's books of mandates, payments and batches. Amounts are decimal text: SQLite's integers end at 2^63−1. */
 export class Store {
   readonly database: Database;
+  readonly #now: () => bigint;
+  readonly #grace: bigint;
+  readonly #mandates = new Map<Address, MandateRecord>();
+  #next: { position: number; logIndex: number } | null = null;
+  #generation = 0;
+  #version = 0;
 
   /** @param path - file of the database, created if missing; `:memory:` for a store that is not kept. */
-  constructor(path: string) {
+  constructor(path: string, options: StoreOptions = {}) {
+    this.#now = options.now ?? (() => BigInt(Math.floor(Date.now() / 1_000)));
+    this.#grace = options.grace ?? 7_200n;
     this.database = new Database(path);
     this.database.create(SCHEMA);
   }
@@ -236,28 +75,52 @@ export class Store {
 
   /** Runs `work` in one transaction: all of it is on disk when this returns, or none. */
   transact<T>(work: () => T): T {
-    return this.database.transact(work);
+    try {
+      return this.database.transact(() => {
+        this.#notice();
+        return work();
+      });
+    } catch (error) {
+      this.#forget();
+      throw error;
+    }
+  }
+
+  /** Changes when what was read before may no longer hold: another process wrote, or a write of this one failed. */
+  generation(): number {
+    this.#notice();
+    return this.#generation;
   }
 
   /** Registers a mandate once; a second call with the same agent changes nothing. */
   addMandate(record: MandateRecord): void {
+    const { mandate, terms, unitScale, settled, revokedAt, closesAt } = record;
     this.database.run(
-      `INSERT INTO mandate (agent, mandate, terms, unit_scale, base, seq, spent, revoked_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (agent) DO NOTHING`,
-      record.mandate.agent,
-      encode(record.mandate),
-      JSON.stringify(record.terms),
-      record.unitScale.toString(),
-      record.settled.base.toString(),
-      Number(record.settled.seq),
-      record.settled.spent.toString(),
-      record.revokedAt === null ? null : Number(record.revokedAt),
+      `INSERT INTO mandate (agent, owner, mandate, terms, unit_scale, base, seq, spent, revoked_at, closes_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (agent) DO NOTHING`,
+      mandate.agent,
+      mandate.owner,
+      encode(mandate),
+      JSON.stringify(terms),
+      unitScale.toString(),
+      settled.base.toString(),
+      Number(settled.seq),
+      settled.spent.toString(),
+      revokedAt === null ? null : Number(revokedAt),
+      Number(closesAt),
     );
   }
 
   mandate(agent: Address): MandateRecord | undefined {
+    this.#notice();
+    const kept = this.#mandates.get(agent);
+    if (kept) return kept;
     const row = this.database.get("SELECT * FROM mandate WHERE agent = ?", agent);
-    return row && readMandate(row);
+    if (!row) return undefined;
+    const record = readMandate(row);
+    if (this.#mandates.size >= KEPT) this.#mandates.delete(this.#mandates.keys().next().value!);
+    this.#mandates.set(agent, record);
+    return record;
   }
 
   /** @throws BursarError `mandate-unknown` */
@@ -274,12 +137,22 @@ export class Store {
     return record;
   }
 
-  mandates(): MandateRecord[] {
-    return this.database.all("SELECT * FROM mandate ORDER BY rowid").map(readMandate);
+  /** All mandates, or those of one owner, in the order of their registration. */
+  mandates(owner?: Address): MandateRecord[] {
+    return this.database
+      .all("SELECT * FROM mandate WHERE ?1 IS NULL OR owner = ?1 ORDER BY rowid", owner ?? null)
+      .map(readMandate);
   }
 
-  markRevoked(agent: Address, at: bigint): void {
-    this.database.run("UPDATE mandate SET revoked_at = ? WHERE agent = ? AND revoked_at IS NULL", Number(at), agent);
+  /** @param closesAt - Unix seconds from which on the contract settles nothing more, if the chain said so. */
+  markRevoked(agent: Address, at: bigint, closesAt?: bigint): void {
+    this.database.run(
+      "UPDATE mandate SET revoked_at = COALESCE(revoked_at, ?), closes_at = COALESCE(?, closes_at) WHERE agent = ?",
+      Number(at),
+      closesAt === undefined ? null : Number(closesAt),
+      agent,
+    );
+    this.#mandates.delete(agent);
   }
 
   setSettled(agent: Address, settled: MandateRecord["settled"]): void {
@@ -290,6 +163,17 @@ export class Store {
       settled.spent.toString(),
       agent,
     );
+    this.#mandates.delete(agent);
+  }
+
+  /** Leaves a mandate out of all further batches, so that it disturbs nobody else's. */
+  exclude(agent: Address, reason: string): void {
+    this.database.run("UPDATE mandate SET excluded = ? WHERE agent = ?", reason, agent);
+  }
+
+  /** Why a mandate is left out of batches, or null. */
+  excluded(agent: Address): string | null {
+    return optional(this.database.get("SELECT excluded FROM mandate WHERE agent = ?", agent)?.["excluded"], String);
   }
 
   putPayee(profile: PayeeProfile): void {
@@ -311,16 +195,17 @@ export class Store {
     return this.database.all("SELECT * FROM payee ORDER BY name, address") as unknown as PayeeProfile[];
   }
 
-  /** Records an accepted payment and gives it the next log index. */
+  /** Records an accepted payment and gives it the next log index; inside {@link transact}. */
   addPayment(accepted: Omit<AcceptedPayment, "logIndex" | "batch">): AcceptedPayment {
-    const position = this.#journal(accepted.acceptedAt);
-    const { n } = this.database.get("SELECT COALESCE(MAX(log_index) + 1, 0) AS n FROM payment") as { n: number };
-    const { agent, payment, signature, digest, salt, settleBy } = accepted;
+    const next = this.#counters();
+    const logIndex = next.logIndex++;
+    const { agent, payment, signature, digest, salt, settleBy, acceptedAt } = accepted;
     this.database.run(
-      `INSERT INTO payment (position, log_index, agent, seq, spent, payee, amount, ref, head, salt, digest, signature, settle_by)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-      position,
-      n,
+      `INSERT INTO payment (position, at, log_index, agent, seq, spent, payee, amount, ref, head, salt, digest, signature, settle_by)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      next.position++,
+      Number(acceptedAt),
+      logIndex,
       agent,
       Number(payment.seq),
       payment.spent.toString(),
@@ -333,7 +218,7 @@ export class Store {
       signature,
       Number(settleBy),
     );
-    return { ...accepted, logIndex: BigInt(n), batch: null };
+    return { ...accepted, logIndex: BigInt(logIndex), batch: null };
   }
 
   payment(agent: Address, seq: bigint): AcceptedPayment | undefined {
@@ -365,10 +250,13 @@ export class Store {
     return this.database
       .all(
         `SELECT agent, MAX(seq) AS last FROM payment AS p
-       WHERE batch IS NULL AND NOT EXISTS (
-         SELECT 1 FROM payment JOIN batch ON batch.id = payment.batch
-         WHERE payment.agent = p.agent AND batch.state NOT IN ('settled', 'failed'))
-       GROUP BY agent ORDER BY MIN(settle_by), agent`,
+         WHERE batch IS NULL AND EXISTS (
+           SELECT 1 FROM mandate WHERE mandate.agent = p.agent AND excluded IS NULL AND closes_at > ?)
+         AND NOT EXISTS (
+           SELECT 1 FROM payment JOIN batch ON batch.id = payment.batch
+           WHERE payment.agent = p.agent AND batch.state NOT IN ('settled', 'failed'))
+         GROUP BY agent ORDER BY MIN(settle_by), agent`,
+        Number(this.#now()),
       )
       .map((row) => ({
         agent: text(row, "agent") as Address,
@@ -376,29 +264,121 @@ export class Store {
       }));
   }
 
+  /** What an agent paid on both rails from `since` on, in the order of time. */
+  spends(agent: Address, since: bigint): { at: bigint; amount: bigint }[] {
+    return this.database
+      .all(
+        `SELECT at, amount FROM payment WHERE agent = ?1 AND at >= ?2
+         UNION ALL SELECT at, amount FROM direct WHERE agent = ?1 AND at >= ?2 AND status <> 'failed' ORDER BY at`,
+        agent,
+        Number(since),
+      )
+      .map((row) => ({ at: whole(row, "at"), amount: BigInt(text(row, "amount")) }));
+  }
+
+  /** Records a payment of the direct rail; inside {@link transact}. */
+  addDirect(direct: DirectPayment, acceptedAt: bigint): DirectRecord {
+    const position = this.#counters().position++;
+    this.database.run(
+      `INSERT INTO direct (position, at, kind, agent, token, payee, amount, nonce, valid_after, valid_before, ref, digest, signature, status)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'accepted')`,
+      position,
+      Number(acceptedAt),
+      direct.kind,
+      direct.agent,
+      direct.token,
+      direct.payee,
+      direct.amount.toString(),
+      direct.nonce,
+      direct.validAfter.toString(),
+      direct.validBefore.toString(),
+      direct.ref,
+      direct.digest,
+      direct.signature,
+    );
+    return { ...direct, position, acceptedAt, status: "accepted", transaction: null, error: null };
+  }
+
+  direct(kind: DirectKind, agent: Address, nonce: Hex): DirectRecord | undefined {
+    const row = this.database.get(
+      "SELECT * FROM direct WHERE kind = ? AND agent = ? AND nonce = ?",
+      kind,
+      agent,
+      nonce,
+    );
+    return row && directOf(row);
+  }
+
+  /** Direct payments without an end, oldest first; those of one job if given. */
+  openDirects(job?: string): DirectRecord[] {
+    return this.database
+      .all(
+        `SELECT * FROM direct WHERE status IN ('accepted', 'submitted') AND (?1 IS NULL OR job = ?1) ORDER BY position`,
+        job ?? null,
+      )
+      .map(directOf);
+  }
+
+  /** Jobs of direct payments that were begun and have no end. */
+  directJobs(): string[] {
+    return this.database
+      .all("SELECT DISTINCT job FROM direct WHERE status = 'submitted' ORDER BY job")
+      .map((row) => text(row, "job"));
+  }
+
+  /** Gives direct payments to a job, before its transaction is signed. */
+  submitDirects(job: string, positions: readonly number[]): void {
+    for (const position of positions) {
+      this.database.run("UPDATE direct SET status = 'submitted', job = ? WHERE position = ?", job, position);
+    }
+  }
+
+  endDirect(
+    position: number,
+    end: { status: "settled" | "failed"; transaction: Hex | null; error: string | null },
+  ): void {
+    this.database.run(
+      "UPDATE direct SET status = ?, tx = ?, error = ? WHERE position = ?",
+      end.status,
+      end.transaction,
+      end.error,
+      position,
+    );
+  }
+
+  /** Units of direct payments that were not refused by the chain. */
+  reserved(agent: Address): bigint {
+    return this.database
+      .all("SELECT amount FROM direct WHERE agent = ? AND status <> 'failed'", agent)
+      .reduce((sum, row) => sum + BigInt(text(row, "amount")), 0n);
+  }
+
+  /** Keeps a refusal once for each payment and reason; inside {@link transact}. */
   addRefusal(refusal: Refusal & { digest: Hex }): void {
+    const { agent, digest, code, payment } = refusal;
     const known = this.database.get(
       "SELECT 1 AS known FROM refusal WHERE agent = ? AND digest = ? AND code = ?",
-      refusal.agent,
-      refusal.digest,
-      refusal.code,
+      agent,
+      digest,
+      code,
     );
     if (known) return;
-    const { payment } = refusal;
     this.database.run(
-      `INSERT INTO refusal (position, agent, seq, spent, payee, amount, ref, head, digest, signature, code, message, details, advice)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-      this.#journal(refusal.at),
-      refusal.agent,
-      payment.seq.toString(),
-      payment.spent.toString(),
+      `INSERT INTO refusal (position, at, rail, agent, seq, spent, payee, amount, ref, head, digest, signature, code, message, details, advice)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      this.#counters().position++,
+      Number(refusal.at),
+      refusal.rail,
+      agent,
+      payment.seq?.toString() ?? null,
+      payment.spent?.toString() ?? null,
       payment.line.payee,
       payment.line.amount.toString(),
       payment.line.ref,
       payment.head,
-      refusal.digest,
+      digest,
       refusal.signature,
-      refusal.code,
+      code,
       refusal.message,
       JSON.stringify(refusal.details),
       refusal.advice,
@@ -406,52 +386,82 @@ export class Store {
   }
 
   refusals(agent: Address): Refusal[] {
-    return this.database
-      .all(
-        "SELECT refusal.*, journal.at FROM refusal JOIN journal USING (position) WHERE agent = ? ORDER BY position",
-        agent,
-      )
-      .map((row) => ({
-        agent: text(row, "agent") as Address,
-        payment: signedLine(row),
-        signature: text(row, "signature") as Hex,
-        code: text(row, "code"),
-        message: text(row, "message"),
-        details: JSON.parse(text(row, "details")) as Record<string, string>,
-        advice: optional(row["advice"], String),
-        at: whole(row, "at"),
-      }));
+    return this.database.all("SELECT * FROM refusal WHERE agent = ? ORDER BY position", agent).map((row) => ({
+      rail: text(row, "rail") as PaymentRail,
+      agent: text(row, "agent") as Address,
+      payment: {
+        seq: optional(row["seq"], BigInt),
+        spent: optional(row["spent"], BigInt),
+        head: optional(row["head"], (head) => head as Hex),
+        line: lineOf(row),
+      },
+      signature: text(row, "signature") as Hex,
+      code: text(row, "code"),
+      message: text(row, "message"),
+      details: JSON.parse(text(row, "details")) as Record<string, string>,
+      advice: optional(row["advice"], String),
+      at: whole(row, "at"),
+    }));
+  }
+
+  /** How far a payment has come, as agents and payees are told. */
+  paymentStatus(agent: Address, seq: bigint): PaymentStatus | undefined {
+    const row = this.database.get(
+      `SELECT ${STATUS} AS status FROM payment AS p JOIN mandate AS m USING (agent) LEFT JOIN batch AS b ON b.id = p.batch
+       WHERE agent = ?3 AND p.seq = ?4`,
+      ...this.#moment(),
+      agent,
+      Number(seq),
+    );
+    return row && (text(row, "status") as PaymentStatus);
   }
 
   /** Accepted and refused payments together, newest first; `before` pages through them and is unmoved by new rows. */
   ledger(filter: LedgerFilter = {}): LedgerEntry[] {
     return this.database
       .all(
-        `SELECT * FROM (
-         SELECT p.position, 'accepted' AS kind, p.agent, p.seq, p.payee, p.amount, p.ref, j.at,
-                COALESCE(b.state, 'accepted') AS status, NULL AS reason, NULL AS advice, p.batch, b.tx
-         FROM payment AS p JOIN journal AS j USING (position) LEFT JOIN batch AS b ON b.id = p.batch
-         UNION ALL
-         SELECT r.position, 'refused', r.agent, r.seq, r.payee, r.amount, r.ref, j.at,
-                'refused', r.message, r.advice, NULL, NULL
-         FROM refusal AS r JOIN journal AS j USING (position))
-       WHERE (?1 IS NULL OR agent = ?1) AND (?2 IS NULL OR payee = ?2) AND (?3 IS NULL OR position < ?3)
-       ORDER BY position DESC LIMIT ?4`,
+        `SELECT line.*, m.owner, json_extract(m.terms, '$.purpose') AS purpose FROM (
+           SELECT p.position, p.at, 'accepted' AS kind, 'proved' AS rail, agent, p.seq, p.payee, p.amount, p.ref,
+                  ${STATUS} AS status, NULL AS code, NULL AS reason, NULL AS advice, p.batch, b.tx
+           FROM payment AS p JOIN mandate AS m USING (agent) LEFT JOIN batch AS b ON b.id = p.batch
+           UNION ALL
+           SELECT position, at, 'accepted', kind, agent, NULL, payee, amount, ref,
+                  status, NULL, error, NULL, NULL, tx
+           FROM direct
+           UNION ALL
+           SELECT position, at, 'refused', rail, agent, seq, payee, amount, ref,
+                  'refused', code, message, advice, NULL, NULL
+           FROM refusal) AS line JOIN mandate AS m USING (agent)
+         WHERE (?3 IS NULL OR line.agent = ?3) AND (?4 IS NULL OR m.owner = ?4) AND (?5 IS NULL OR line.payee = ?5)
+           AND (?6 IS NULL OR line.kind = ?6) AND (?7 IS NULL OR line.status = ?7) AND (?8 IS NULL OR line.rail = ?8)
+           AND (?9 IS NULL OR line.at >= ?9) AND (?10 IS NULL OR line.at <= ?10) AND (?11 IS NULL OR line.position < ?11)
+         ORDER BY line.position DESC LIMIT ?12`,
+        ...this.#moment(),
         filter.agent ?? null,
+        filter.owner ?? null,
         filter.payee ?? null,
+        filter.kind ?? null,
+        filter.status ?? null,
+        filter.rail ?? null,
+        filter.since === undefined ? null : Number(filter.since),
+        filter.until === undefined ? null : Number(filter.until),
         filter.before ?? null,
         filter.limit ?? 100,
       )
       .map((row) => ({
         position: Number(row["position"]),
         kind: text(row, "kind") as LedgerEntry["kind"],
+        rail: text(row, "rail") as PaymentRail,
         agent: text(row, "agent") as Address,
-        seq: whole(row, "seq"),
+        owner: text(row, "owner") as Address,
+        purpose: text(row, "purpose"),
+        seq: optional(row["seq"], BigInt),
         payee: text(row, "payee") as Address,
         amount: BigInt(text(row, "amount")),
         ref: text(row, "ref") as Hex,
         at: whole(row, "at"),
         status: text(row, "status") as LedgerEntry["status"],
+        code: optional(row["code"], String),
         reason: optional(row["reason"], String),
         advice: optional(row["advice"], String),
         batch: optional(row["batch"], Number),
@@ -484,13 +494,18 @@ export class Store {
   }
 
   batch(id: number): BatchRecord | undefined {
-    const row = this.database.get("SELECT * FROM batch WHERE id = ?", id);
+    const row = this.database.get(`${BATCHES} WHERE id = ?`, id);
     return row && batchOf(row);
   }
 
   batches(states?: readonly BatchState[]): BatchRecord[] {
-    const all = this.database.all("SELECT * FROM batch ORDER BY id").map(batchOf);
+    const all = this.database.all(`${BATCHES} ORDER BY id`).map(batchOf);
     return states ? all.filter((batch) => states.includes(batch.state)) : all;
+  }
+
+  /** The proof is being made; after a crash it is made again. */
+  markProving(id: number): void {
+    this.database.run("UPDATE batch SET state = 'proving' WHERE id = ? AND state = 'planned'", id);
   }
 
   markProved(id: number, calldata: Hex, provedInMs: number): void {
@@ -504,26 +519,28 @@ export class Store {
 
   /** Records a signed transaction before it is broadcast. */
   addTransaction(entry: Omit<OutboxEntry, "id">): void {
-    this.transact(() => {
-      this.database.run(
-        `INSERT INTO outbox (batch, nonce, max_fee, max_priority_fee, raw, hash, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-        entry.batch,
-        entry.nonce,
-        entry.maxFeePerGas.toString(),
-        entry.maxPriorityFeePerGas.toString(),
-        entry.raw,
-        entry.hash,
-        Number(entry.sentAt),
-      );
-      this.database.run("UPDATE batch SET state = 'submitted', tx = ? WHERE id = ?", entry.hash, entry.batch);
-    });
+    this.database.run(
+      `INSERT INTO outbox (job, nonce, max_fee, max_priority_fee, raw, hash, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+      entry.job,
+      entry.nonce,
+      entry.maxFeePerGas.toString(),
+      entry.maxPriorityFeePerGas.toString(),
+      entry.raw,
+      entry.hash,
+      Number(entry.sentAt),
+    );
   }
 
-  /** Every signed transaction of a batch, the newest first: replacements share a nonce. */
-  transactions(batch: number): OutboxEntry[] {
-    return this.database.all("SELECT * FROM outbox WHERE batch = ? ORDER BY id DESC", batch).map((row) => ({
+  /** A transaction of the batch is signed, and may be on its way. */
+  markSubmitted(id: number): void {
+    this.database.run("UPDATE batch SET state = 'submitted' WHERE id = ? AND state IN ('proved', 'submitted')", id);
+  }
+
+  /** Every signed transaction of a job, the newest first: replacements share a nonce. */
+  transactions(job: string): OutboxEntry[] {
+    return this.database.all("SELECT * FROM outbox WHERE job = ? ORDER BY id DESC", job).map((row) => ({
       id: Number(row["id"]),
-      batch: Number(row["batch"]),
+      job: text(row, "job"),
       nonce: Number(row["nonce"]),
       maxFeePerGas: BigInt(text(row, "max_fee")),
       maxPriorityFeePerGas: BigInt(text(row, "max_priority_fee")),
@@ -531,6 +548,19 @@ export class Store {
       hash: text(row, "hash") as Hex,
       sentAt: whole(row, "sent_at"),
     }));
+  }
+
+  /** Block up to which something was read from the chain, or null. */
+  cursor(name: string): number | null {
+    return optional(this.database.get("SELECT block FROM cursor WHERE name = ?", name)?.["block"], Number);
+  }
+
+  setCursor(name: string, block: number): void {
+    this.database.run(
+      "INSERT INTO cursor (name, block) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET block = excluded.block",
+      name,
+      block,
+    );
   }
 
   /** The batch is final on chain: its mandates' next batch starts from what it left. */
@@ -561,22 +591,54 @@ export class Store {
     });
   }
 
-  counts(): { mandates: number; payments: number; unbatched: number; refusals: number } {
+  counts(): { mandates: number; payments: number; unbatched: number; refusals: number; directs: number } {
     return this.database.get(
       `SELECT (SELECT COUNT(*) FROM mandate) AS mandates, (SELECT COUNT(*) FROM payment) AS payments,
-              (SELECT COUNT(*) FROM payment WHERE batch IS NULL) AS unbatched, (SELECT COUNT(*) FROM refusal) AS refusals`,
-    ) as { mandates: number; payments: number; unbatched: number; refusals: number };
+              (SELECT COUNT(*) FROM payment WHERE batch IS NULL) AS unbatched, (SELECT COUNT(*) FROM refusal) AS refusals,
+              (SELECT COUNT(*) FROM direct) AS directs`,
+    ) as { mandates: number; payments: number; unbatched: number; refusals: number; directs: number };
   }
 
-  #journal(at: bigint): number {
-    const { position } = this.database.get("INSERT INTO journal (at) VALUES (?) RETURNING position", Number(at)) as {
-      position: number;
-    };
-    return position;
+  #moment(): [now: number, grace: number] {
+    return [Number(this.#now()), Number(this.#grace)];
+  }
+
+  #counters(): { position: number; logIndex: number } {
+    this.#next ??= this.database.get(
+      `SELECT 1 + MAX((SELECT COALESCE(MAX(position), 0) FROM payment), (SELECT COALESCE(MAX(position), 0) FROM direct),
+                      (SELECT COALESCE(MAX(position), 0) FROM refusal)) AS position,
+              (SELECT COALESCE(MAX(log_index) + 1, 0) FROM payment) AS logIndex`,
+    ) as { position: number; logIndex: number };
+    return this.#next;
+  }
+
+  #notice(): void {
+    const version = this.database.version();
+    if (version === this.#version) return;
+    this.#version = version;
+    this.#forget();
+  }
+
+  #forget(): void {
+    this.#next = null;
+    this.#mandates.clear();
+    ++this.#generation;
   }
 }
 
-const PAYMENTS = "SELECT payment.*, journal.at FROM payment JOIN journal USING (position)";
+/** Of a payment p of mandate m in batch b, at the moment ?1 with the grace ?2. */
+const STATUS = `CASE
+  WHEN b.state = 'settled' THEN 'settled'
+  WHEN m.closes_at <= ?1 THEN 'failed'
+  WHEN p.settle_by + ?2 < ?1 THEN 'claimable'
+  WHEN b.state = 'planned' THEN 'batched'
+  WHEN b.state IN ('proving', 'proved') THEN 'proving'
+  WHEN b.state = 'submitted' THEN 'submitted'
+  ELSE 'accepted' END`;
+
+/** A batch that is under way shows its newest transaction. */
+const BATCHES = `SELECT *, COALESCE(tx, (SELECT hash FROM outbox WHERE job = 'batch:' || batch.id ORDER BY id DESC LIMIT 1)) AS newest_tx FROM batch`;
+const PAYMENTS = "SELECT * FROM payment";
 
 function readMandate(row: Columns): MandateRecord {
   return {
@@ -585,16 +647,44 @@ function readMandate(row: Columns): MandateRecord {
     unitScale: BigInt(text(row, "unit_scale")),
     settled: { base: BigInt(text(row, "base")), seq: whole(row, "seq"), spent: BigInt(text(row, "spent")) },
     revokedAt: optional(row["revoked_at"], BigInt),
+    closesAt: whole(row, "closes_at"),
   };
 }
 
-function signedLine(row: Columns): Payment {
-  const line: Line = {
+function lineOf(row: Columns): Line {
+  return {
     payee: text(row, "payee") as Address,
     amount: BigInt(text(row, "amount")),
     ref: text(row, "ref") as Hex,
   };
-  return { seq: whole(row, "seq"), spent: BigInt(text(row, "spent")), head: text(row, "head") as Hex, line };
+}
+
+function signedLine(row: Columns): Payment {
+  return {
+    seq: whole(row, "seq"),
+    spent: BigInt(text(row, "spent")),
+    head: text(row, "head") as Hex,
+    line: lineOf(row),
+  };
+}
+
+function directOf(row: Columns): DirectRecord {
+  return {
+    ...lineOf(row),
+    kind: text(row, "kind") as DirectKind,
+    agent: text(row, "agent") as Address,
+    token: text(row, "token") as Address,
+    nonce: text(row, "nonce") as Hex,
+    validAfter: BigInt(text(row, "valid_after")),
+    validBefore: BigInt(text(row, "valid_before")),
+    digest: text(row, "digest") as Hex,
+    signature: text(row, "signature") as Hex,
+    position: Number(row["position"]),
+    acceptedAt: whole(row, "at"),
+    status: text(row, "status") as DirectRecord["status"],
+    transaction: optional(row["tx"], (hash) => hash as Hex),
+    error: optional(row["error"], String),
+  };
 }
 
 function paymentOf(row: Columns): AcceptedPayment {
@@ -623,7 +713,7 @@ function batchOf(row: Columns): BatchRecord {
     createdAt: whole(row, "created_at"),
     calldata: optional(row["calldata"], (data) => data as Hex),
     provedInMs: optional(row["proved_in_ms"], Number),
-    transaction: optional(row["tx"], (hash) => hash as Hex),
+    transaction: optional(row["newest_tx"], (hash) => hash as Hex),
     block: optional(row["block"], Number),
     gasUsed: optional(row["gas_used"], BigInt),
     error: optional(row["error"], String),

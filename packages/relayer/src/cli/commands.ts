@@ -34,7 +34,7 @@ import { concat, keccak256, toUtf8Bytes, type Wallet } from "ethers";
 import { deploy, settingsOf } from "../../../../deploy/index.ts";
 import { TestUSD__factory } from "../../../../typechain-types/index.ts";
 import { createServer } from "../http.ts";
-import type { BatchRecord, LedgerFilter, PayeeProfile } from "../store.ts";
+import type { BatchRecord, LedgerFilter, PayeeProfile } from "../records.ts";
 import { ledgerTable, progress, report, short, table, time, type Output } from "./report.ts";
 import { now, sleep, type Session } from "./session.ts";
 

@@ -1,6 +1,6 @@
 import { ERRORS, formatAmount, problem, toWire, BursarError, type Problem } from "@bursar/protocol";
 
-import type { LedgerEntry } from "../store.ts";
+import type { LedgerEntry } from "../records.ts";
 
 /** What a process ends with. */
 export const EXIT = { done: 0, refused: 1, usage: 2, unavailable: 3 } as const;

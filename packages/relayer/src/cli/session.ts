@@ -9,7 +9,7 @@ import { Chain, connect } from "../chain.ts";
 import { deploymentPath, railOf, readDeployment, type Rail } from "../deployment.ts";
 import { Keyring } from "../keyring.ts";
 import { Outbox } from "../outbox.ts";
-import { Processor } from "../processor.ts";
+import { Processor, receiptKey } from "../processor.ts";
 import { availableCircuits, Settler, type BatchProver } from "../settler.ts";
 import { Store } from "../store.ts";
 
@@ -69,7 +69,7 @@ export class Session {
   }
 
   get chain(): Chain {
-    return new Chain(this.rail, this.provider);
+    return new Chain(this.rail, this.provider, this.options.confirmations);
   }
 
   /** One database for each registry: a new deployment begins a new ledger. */
@@ -85,8 +85,9 @@ export class Session {
 
   async processor(): Promise<Processor> {
     const { settleWithin } = this.options;
-    const signer = await this.keys.loadOrCreate("processor");
-    return new Processor({ domain: this.domain, store: this.store, chain: this.chain, signer, settleWithin, now });
+    const key = receiptKey(await this.keys.loadOrCreate("processor"));
+    const { domain, store, chain } = this;
+    return new Processor({ domain, store, chain, key, settleWithin, impossible: chain.contracts, now });
   }
 
   async settler(prover: BatchProver): Promise<Settler> {
