@@ -55,7 +55,9 @@ export const ERRORS = {
   "shutting-down": { status: 503, title: "The service is shutting down" },
 
   "intent-conflict": { status: 409, title: "Another intent already uses this agent" },
+  "intent-mismatch": { status: 422, title: "The mandate does not say what the intent says" },
   "intent-not-signable": { status: 409, title: "The intent does not wait for a signature" },
+  "opening-pending": { status: 503, title: "The mandate is signed, and not open on chain yet" },
   "funds-missing": { status: 409, title: "The owner's free balance does not cover the budget" },
 
   "nonce-used": { status: 409, title: "Another payment used this nonce" },
