@@ -117,9 +117,9 @@ export class Chain implements MandateReader, SettlementGateway {
     ]) as Hex;
   }
 
-  async simulate(calldata: Hex, from: Address): Promise<void> {
+  async simulate(to: Address, calldata: Hex, from: Address): Promise<void> {
     try {
-      await reach(() => this.provider.call({ from, to: this.settlement, data: calldata }));
+      await reach(() => this.provider.call({ from, to, data: calldata }));
     } catch (error) {
       if (error instanceof BursarError) throw error;
       const reason = this.explain(error);

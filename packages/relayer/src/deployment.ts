@@ -22,6 +22,7 @@ const deploymentSchema = z.strictObject({
   escrow: addressSchema.optional(),
   registry: addressSchema.optional(),
   settlement: addressSchema.optional(),
+  direct: addressSchema.optional(),
   /** Tokens registered at deployment, by symbol. */
   tokens: z.record(z.string(), addressSchema),
 });
@@ -62,14 +63,15 @@ export interface Rail {
   readonly escrow: `0x${string}`;
   readonly registry: `0x${string}`;
   readonly settlement: `0x${string}`;
+  readonly direct: `0x${string}`;
   readonly circuits: Deployment["circuits"];
   readonly tokens: Deployment["tokens"];
 }
 
 /** @throws BursarError `wrong-chain` when nothing, or not everything, is deployed on the chain. */
 export function railOf(deployment: Deployment | undefined, chainId: bigint, genesis: string): Rail {
-  const { escrow, registry, settlement } = deployment ?? {};
-  if (!deployment || !escrow || !registry || !settlement || deployment.genesis !== genesis) {
+  const { escrow, registry, settlement, direct } = deployment ?? {};
+  if (!deployment || !escrow || !registry || !settlement || !direct || deployment.genesis !== genesis) {
     throw new BursarError(
       "wrong-chain",
       `No deployment is recorded for this chain ${chainId}.`,
@@ -78,5 +80,5 @@ export function railOf(deployment: Deployment | undefined, chainId: bigint, gene
     );
   }
   const { circuits, tokens } = deployment;
-  return { chainId, escrow, registry, settlement, circuits, tokens };
+  return { chainId, escrow, registry, settlement, direct, circuits, tokens };
 }

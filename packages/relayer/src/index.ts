@@ -2,6 +2,7 @@ export * from "./chain.ts";
 export * from "./database.ts";
 export * from "./decide.ts";
 export * from "./deployment.ts";
+export * from "./direct.ts";
 export * from "./events.ts";
 export * from "./http.ts";
 export * from "./keyring.ts";

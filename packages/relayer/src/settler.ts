@@ -41,7 +41,7 @@ export interface SettlementGateway {
   checkRows(rows: SettleCall["rows"], credits: SettleCall["credits"], from: Address): Promise<string | null>;
   encode(call: SettleCall): Hex;
   /** Runs the call without sending it. @throws BursarError `transaction-failed` with the contract's own error. */
-  simulate(calldata: Hex, from: Address): Promise<void>;
+  simulate(to: Address, calldata: Hex, from: Address): Promise<void>;
 }
 
 export interface BatchProver {
@@ -155,7 +155,7 @@ export class Settler {
     if (!calldata) throw new Error(`batch ${id} is ${batch.state} without calldata`);
     try {
       const job = `batch:${id}`;
-      if (!outbox.begun(job)) await gateway.simulate(calldata, sender);
+      if (!outbox.begun(job)) await gateway.simulate(gateway.settlement, calldata, sender);
       store.markSubmitted(id);
       const { hash, blockNumber, gasUsed } = await outbox.deliver(job, { to: gateway.settlement, data: calldata });
       store.markSettled(id, { transaction: hash as Hex, block: blockNumber, gasUsed });

@@ -326,13 +326,22 @@ export class Store {
       .map((row) => text(row, "job"));
   }
 
-  /** Gives direct payments to a job, before its transaction is signed. */
-  submitDirects(job: string, positions: readonly number[]): void {
+  /** Gives direct payments to a new job, before its transaction is signed. @returns the job, inside {@link transact}. */
+  submitDirects(positions: readonly number[]): string {
+    const signed = this.database.get("SELECT COUNT(*) AS signed FROM outbox")!["signed"] as number;
+    const job = `direct:${signed}`;
     for (const position of positions) {
       this.database.run("UPDATE direct SET status = 'submitted', job = ? WHERE position = ?", job, position);
     }
+    return job;
   }
 
+  /** The job's transaction was mined and reverted: its payments wait for another one. */
+  releaseDirects(job: string): void {
+    this.database.run("UPDATE direct SET status = 'accepted', job = NULL WHERE job = ? AND status = 'submitted'", job);
+  }
+
+  /** The end of a direct payment; one that failed gives its units back to the budget. Inside {@link transact}. */
   endDirect(
     position: number,
     end: { status: "settled" | "failed"; transaction: Hex | null; error: string | null },
@@ -344,6 +353,7 @@ export class Store {
       end.error,
       position,
     );
+    if (end.status === "failed") ++this.#generation;
   }
 
   /** Units of direct payments that were not refused by the chain. */

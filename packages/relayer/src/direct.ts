@@ -1,0 +1,156 @@
+import { BursarError, type Address, type Hex } from "@bursar/protocol";
+
+import type { Outbox } from "./outbox.ts";
+import type { DirectKind, DirectPayment, DirectRecord } from "./records.ts";
+import type { Store } from "./store.ts";
+
+/** A direct payment as the contract takes it. */
+export interface DirectCall extends DirectPayment {
+  /** The mandate's clear payee list: the contract keeps its hash alone. */
+  readonly payees: readonly Address[];
+  /** Base units of the token in one unit. */
+  readonly unitScale: bigint;
+}
+
+/** The direct settlement contract, as far as settling needs it. */
+export interface DirectGateway {
+  readonly direct: Address;
+  encodeDirect(kind: DirectKind, calls: readonly DirectCall[]): Hex;
+  /** Runs the call without sending it. @throws BursarError `transaction-failed` with the contract's own error. */
+  simulate(to: Address, calldata: Hex, from: Address): Promise<void>;
+}
+
+export interface DirectSettlerOptions {
+  store: Store;
+  gateway: DirectGateway;
+  outbox: Outbox;
+  /** Account that sends settlements: the mandates' processor. */
+  sender: Address;
+}
+
+/** Payments that go into one transaction: each takes about 100,000 gas. */
+const GROUP = 50;
+
+/**
+ * Settles payments of the direct rail: whatever waits while one transaction is under way goes into the next. What was
+ * begun is recorded first, so that {@link run} after a crash follows the same transaction to its end.
+ */
+export class DirectSettler {
+  readonly #options: DirectSettlerOptions;
+  readonly #waiting = new Map<number, Set<() => void>>();
+  #running: Promise<void> | null = null;
+
+  constructor(options: DirectSettlerOptions) {
+    this.#options = options;
+  }
+
+  /** Brings every direct payment to its end. @throws {@link BursarError} `chain-unavailable`: run it again later. */
+  run(): Promise<void> {
+    this.#running ??= this.#settleAll().finally(() => (this.#running = null));
+    return this.#running;
+  }
+
+  /**
+   * The payment once it has an end, or as it stands after `timeout` milliseconds.
+   */
+  async settled(record: DirectRecord, { timeout }: { timeout: number }): Promise<DirectRecord> {
+    let timer: NodeJS.Timeout | undefined;
+    let leave = (): void => undefined;
+    const ended = new Promise<void>((resolve) => {
+      const waiting = this.#waiting.get(record.position) ?? new Set();
+      this.#waiting.set(record.position, waiting.add(resolve));
+      leave = () => {
+        waiting.delete(resolve);
+        if (waiting.size === 0) this.#waiting.delete(record.position);
+      };
+    });
+    const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, timeout)));
+    if (!isEnded(this.#now(record))) {
+      // What it cannot do now it does at its next run: the record stays.
+      void this.run().catch(() => undefined);
+      await Promise.race([ended, late]);
+    }
+    clearTimeout(timer);
+    leave();
+    return this.#now(record);
+  }
+
+  #now({ kind, agent, nonce }: DirectRecord): DirectRecord {
+    const record = this.#options.store.direct(kind, agent, nonce);
+    if (!record) throw new Error(`direct payment ${nonce} of ${agent} is missing from the store`);
+    return record;
+  }
+
+  async #settleAll(): Promise<void> {
+    const { store } = this.#options;
+    for (const job of store.directJobs()) await this.#finish(job, store.openDirects(job));
+    for (;;) {
+      const waiting = store.openDirects().filter(({ status }) => status === "accepted");
+      const [first] = waiting;
+      if (!first) return;
+      const group = waiting.filter(({ kind }) => kind === first.kind).slice(0, GROUP);
+      const sound = await this.#sound(group);
+      if (sound.length === 0) continue;
+      const positions = sound.map(({ position }) => position);
+      const job = store.transact(() => store.submitDirects(positions));
+      await this.#finish(job, store.openDirects(job));
+    }
+  }
+
+  /** Those that the contract takes; the others end here, with its reason. */
+  async #sound(group: readonly DirectRecord[]): Promise<readonly DirectRecord[]> {
+    if ((await this.#refusal(group)) === null) return group;
+    const sound: DirectRecord[] = [];
+    for (const record of group) {
+      const refusal = await this.#refusal([record]);
+      if (refusal === null) sound.push(record);
+      else this.#end([record], { status: "failed", transaction: null, error: refusal });
+    }
+    // Each alone may be sound and all together above a budget: then one at a time.
+    return (await this.#refusal(sound)) === null ? sound : sound.slice(0, 1);
+  }
+
+  async #refusal(records: readonly DirectRecord[]): Promise<string | null> {
+    const { gateway, sender } = this.#options;
+    if (records.length === 0) return null;
+    try {
+      await gateway.simulate(gateway.direct, this.#encode(records), sender);
+      return null;
+    } catch (error) {
+      if (!(error instanceof BursarError) || error.code !== "transaction-failed") throw error;
+      return error.message;
+    }
+  }
+
+  async #finish(job: string, records: readonly DirectRecord[]): Promise<void> {
+    const { gateway, outbox, store } = this.#options;
+    try {
+      const { hash } = await outbox.deliver(job, { to: gateway.direct, data: this.#encode(records) });
+      this.#end(records, { status: "settled", transaction: hash as Hex, error: null });
+    } catch (error) {
+      if (!(error instanceof BursarError) || error.code !== "transaction-failed") throw error;
+      store.transact(() => store.releaseDirects(job));
+    }
+  }
+
+  #end(records: readonly DirectRecord[], end: Parameters<Store["endDirect"]>[1]): void {
+    const { store } = this.#options;
+    store.transact(() => {
+      for (const { position } of records) store.endDirect(position, end);
+    });
+    for (const { position } of records) for (const tell of this.#waiting.get(position) ?? []) tell();
+  }
+
+  #encode(records: readonly DirectRecord[]): Hex {
+    const { store, gateway } = this.#options;
+    const calls = records.map((record) => {
+      const { mandate, unitScale } = store.mandateOf(record.agent);
+      return { ...record, payees: mandate.payees, unitScale };
+    });
+    return gateway.encodeDirect(records[0]!.kind, calls);
+  }
+}
+
+function isEnded({ status }: DirectRecord): boolean {
+  return status === "settled" || status === "failed";
+}
