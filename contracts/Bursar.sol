@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {BatchSettlement} from "./BatchSettlement.sol";
+import {DirectSettlement} from "./DirectSettlement.sol";
 import {Escrow} from "./Escrow.sol";
 import {MandateRegistry} from "./MandateRegistry.sol";
 import {IBatchVerifier} from "./interfaces/IBatchVerifier.sol";
@@ -14,13 +15,15 @@ contract Bursar {
     Escrow public immutable escrow;
     MandateRegistry public immutable registry;
     BatchSettlement public immutable settlement;
+    DirectSettlement public immutable direct;
 
     /// @param windows the time spans, within the ranges of {IMandateRegistry.Windows}.
     /// @param verifiers one for each circuit that may settle.
     constructor(IMandateRegistry.Windows memory windows, IBatchVerifier[] memory verifiers) {
         escrow = new Escrow(_creation(2));
-        registry = new MandateRegistry(escrow, _creation(3), windows);
+        registry = new MandateRegistry(escrow, _creation(3), _creation(4), windows);
         settlement = new BatchSettlement(registry, verifiers);
+        direct = new DirectSettlement(registry);
     }
 
     /// @dev The address of this contract's n-th creation: keccak256(rlp([address, n])), n below 128.

@@ -51,6 +51,8 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
     IEscrow public immutable escrow;
     /// @inheritdoc IMandateRegistry
     address public immutable settlement;
+    /// @inheritdoc IMandateRegistry
+    address public immutable direct;
 
     uint40 private immutable _settleBy;
     uint40 private immutable _grace;
@@ -60,7 +62,7 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
 
     mapping(address agent => StoredMandate) private _mandates;
 
-    constructor(IEscrow escrow_, address settlement_, Windows memory windows_) EIP712("Bursar", "1") {
+    constructor(IEscrow escrow_, address settlement_, address direct_, Windows memory windows_) EIP712("Bursar", "1") {
         _requireWindow(0, windows_.settleBy, 10 minutes, 24 hours);
         _requireWindow(1, windows_.grace, 30 minutes, 6 hours);
         _requireWindow(2, windows_.acknowledge, 15 minutes, 6 hours);
@@ -69,6 +71,7 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
 
         escrow = escrow_;
         settlement = settlement_;
+        direct = direct_;
         _settleBy = windows_.settleBy;
         _grace = windows_.grace;
         _acknowledge = windows_.acknowledge;
@@ -160,6 +163,34 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
     }
 
     /// @inheritdoc IMandateRegistry
+    function payDirect(
+        address processor,
+        address agent,
+        address token,
+        address payee,
+        uint256 units,
+        address[] calldata payees
+    ) external {
+        if (msg.sender != direct) revert OnlyDirect(msg.sender, direct);
+        StoredMandate storage stored = _mandates[agent];
+        uint32 tokenId = escrow.tokenIdOf(token);
+        _requireSettleable(stored, agent, processor, tokenId);
+        if (units == 0) revert ZeroPayment(agent);
+        if (units > stored.paymentCap) revert PaymentAboveCap(agent, units, stored.paymentCap);
+        _requireListed(stored, agent, payee, payees);
+        _requirePayee(payee, token);
+
+        uint256 directSpent = stored.directSpent + units;
+        uint256 total = stored.spent + directSpent;
+        if (total > stored.budget) revert BudgetExceeded(agent, total, stored.budget);
+        stored.directSpent = uint64(directSpent);
+
+        Credit[] memory credits = new Credit[](1);
+        credits[0] = Credit(payee, uint64(units));
+        escrow.settle(tokenId, units, credits);
+    }
+
+    /// @inheritdoc IMandateRegistry
     function mandateOf(address agent) external view returns (MandateRecord memory) {
         StoredMandate storage stored = _mandates[agent];
         return
@@ -187,6 +218,11 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
     /// @inheritdoc IMandateRegistry
     function stateOf(address agent) external view returns (State) {
         return _stateOf(_mandates[agent]);
+    }
+
+    /// @inheritdoc IMandateRegistry
+    function tokenOf(address agent) external view returns (address) {
+        return escrow.tokenOf(_mandates[agent].tokenId);
     }
 
     /// @inheritdoc IMandateRegistry
@@ -284,10 +320,29 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
         uint256 count = mandate.payees.length;
         if (count > MAX_PAYEES) revert TooManyPayees(count, MAX_PAYEES);
         for (uint256 i = 0; i < count; ++i) {
-            address payee = mandate.payees[i];
-            if (payee == address(0) || payee == mandate.token) revert InvalidPayee(payee);
-            if (payee == address(this) || payee == address(escrow) || payee == settlement) revert InvalidPayee(payee);
+            _requirePayee(mandate.payees[i], mandate.token);
         }
+    }
+
+    /// @dev Nobody could take out what these are paid.
+    function _requirePayee(address payee, address token) private view {
+        if (payee == address(0) || payee == token || payee == address(this)) revert InvalidPayee(payee);
+        if (payee == address(escrow) || payee == settlement || payee == direct) revert InvalidPayee(payee);
+    }
+
+    /// @dev The list must be the one that the owner signed, so it has at most {MAX_PAYEES}; an empty one means anyone.
+    function _requireListed(
+        StoredMandate storage stored,
+        address agent,
+        address payee,
+        address[] calldata payees
+    ) private view {
+        if (TypedHashes.hashPayees(payees) != stored.payeesHash) revert PayeesMismatch(agent);
+        bool listed = payees.length == 0;
+        for (uint256 i = 0; i < payees.length && !listed; ++i) {
+            listed = payees[i] == payee;
+        }
+        if (!listed) revert PayeeNotAllowed(agent, payee);
     }
 
     function _requireOwnerSignature(address owner, bytes32 digest, bytes calldata signature) private view {

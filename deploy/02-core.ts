@@ -3,7 +3,7 @@ import type { Address } from "@bursar/protocol";
 import { Bursar__factory } from "../typechain-types/index.ts";
 import { ensureContract, type Step } from "./context.ts";
 
-/** Escrow, registry and settlement in one transaction, bound to each other for ever. */
+/** Escrow, registry and both settlement contracts in one transaction, bound to each other for ever. */
 export const core: Step = {
   title: "Core",
   async run(context) {
@@ -14,6 +14,7 @@ export const core: Step = {
     deployment.escrow = (await bursar.escrow()) as Address;
     deployment.registry = (await bursar.registry()) as Address;
     deployment.settlement = (await bursar.settlement()) as Address;
+    deployment.direct = (await bursar.direct()) as Address;
     save();
   },
 };

@@ -4,6 +4,7 @@ import { Contract } from "ethers";
 import {
   BatchSettlement__factory,
   Bursar__factory,
+  DirectSettlement__factory,
   Escrow__factory,
   MandateRegistry__factory,
 } from "../typechain-types/index.ts";
@@ -28,13 +29,17 @@ async function validateReferences({ deployment, provider }: Context): Promise<vo
   const escrow = Escrow__factory.connect(deployment.escrow!, provider);
   const registry = MandateRegistry__factory.connect(deployment.registry!, provider);
   const settlement = BatchSettlement__factory.connect(deployment.settlement!, provider);
+  const direct = DirectSettlement__factory.connect(deployment.direct!, provider);
   expect("Bursar.escrow", await bursar.escrow(), deployment.escrow!);
   expect("Bursar.registry", await bursar.registry(), deployment.registry!);
   expect("Bursar.settlement", await bursar.settlement(), deployment.settlement!);
+  expect("Bursar.direct", await bursar.direct(), deployment.direct!);
   expect("Escrow.registry", await escrow.registry(), deployment.registry!);
   expect("MandateRegistry.escrow", await registry.escrow(), deployment.escrow!);
   expect("MandateRegistry.settlement", await registry.settlement(), deployment.settlement!);
+  expect("MandateRegistry.direct", await registry.direct(), deployment.direct!);
   expect("BatchSettlement.registry", await settlement.registry(), deployment.registry!);
+  expect("DirectSettlement.registry", await direct.registry(), deployment.registry!);
 }
 
 async function validateWindows({ deployment, provider, settings }: Context): Promise<void> {

@@ -9,6 +9,8 @@ import {Mandate} from "./Messages.sol";
 /// @notice Opens, revokes and closes mandates, and is the only place where a mandate's ledger position moves. Its own
 /// checks hold whatever a proof says: no debit without the agent's signature over exactly that position, none above the
 /// budget, none by another caller than the mandate's processor through the settlement contract, none after `closesAt`.
+/// Single payments of the direct rail come from the direct settlement contract, which checks their signatures; cap, payee
+/// list and budget are checked here, and they leave the ledger position alone.
 ///
 /// A mandate is Open until it is Revoked by its owner or Expired by time; after the settlement windows anyone may close
 /// it, and what is left goes back to the owner's free balance. Amounts are in units, times in Unix seconds.
@@ -116,7 +118,16 @@ interface IMandateRegistry {
     error WrongToken(address agent, uint32 tokenId, uint32 expected);
     /// @notice A row that settles no payment.
     error EmptyRow(address agent);
+    /// @notice Both rails together would spend `spent`.
     error BudgetExceeded(address agent, uint256 spent, uint64 budget);
+
+    error OnlyDirect(address caller, address direct);
+    /// @notice A direct payment of no unit.
+    error ZeroPayment(address agent);
+    error PaymentAboveCap(address agent, uint256 units, uint40 paymentCap);
+    /// @notice The payees are not those that the owner signed, in their order.
+    error PayeesMismatch(address agent);
+    error PayeeNotAllowed(address agent, address payee);
 
     /// @notice Opens a mandate and locks its budget from the owner's free balance in the escrow. Anyone may send it.
     /// @param ownerSignature the owner's over the mandate: 65 bytes, or whatever its ERC-1271 contract takes.
@@ -149,10 +160,32 @@ interface IMandateRegistry {
         Credit[] calldata credits
     ) external returns (Position[] memory starts, address token, uint256 total);
 
+    /// @notice Moves one payment of the direct rail from the lock to its payee's credit, and adds it to `directSpent`.
+    /// Base, seq and spent stay as they are. Only the direct settlement contract, which must check that the agent signed
+    /// this payment and that it pays once.
+    /// @param processor who submits: the mandate must name it.
+    /// @param token the mandate's.
+    /// @param units 1 … the mandate's payment cap.
+    /// @param payees the mandate's payee list as its owner signed it; `payee` must be in it, unless it is empty.
+    /// @dev Open to mandates in the same states and until the same second as {settle}. Reverts with
+    /// {MandateNotSettleable}, {WrongProcessor}, {WrongToken}, {ZeroPayment}, {PaymentAboveCap}, {PayeesMismatch},
+    /// {PayeeNotAllowed}, {InvalidPayee} or {BudgetExceeded}.
+    function payDirect(
+        address processor,
+        address agent,
+        address token,
+        address payee,
+        uint256 units,
+        address[] calldata payees
+    ) external;
+
     /// @notice The mandate of an agent; `state` None and zeros if there is none.
     function mandateOf(address agent) external view returns (MandateRecord memory);
 
     function stateOf(address agent) external view returns (State);
+
+    /// @notice The token of an agent's mandate, the zero address if there is none.
+    function tokenOf(address agent) external view returns (address);
 
     /// @notice Where the agent's ledger stands.
     function positionOf(address agent) external view returns (Position memory);
@@ -171,8 +204,11 @@ interface IMandateRegistry {
 
     function escrow() external view returns (IEscrow);
 
-    /// @notice The only contract that may settle.
+    /// @notice The only contract that may settle batches.
     function settlement() external view returns (address);
+
+    /// @notice The only contract that may settle single payments.
+    function direct() external view returns (address);
 
     function windows() external view returns (Windows memory);
 }

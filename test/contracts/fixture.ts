@@ -4,9 +4,11 @@ import { getCreateAddress, hexlify, randomBytes, Wallet, type HDNodeWallet, type
 
 import { WINDOWS } from "../../deploy/index.ts";
 import {
+  DirectSettlement__factory,
   Escrow__factory,
   MandateRegistry__factory,
   TestUSD__factory,
+  type DirectSettlement,
   type Escrow,
   type MandateRegistry,
   type TestUSD,
@@ -29,10 +31,11 @@ export const [deployer, owner, processor, settlement, stranger, payee, other] =
 export const TERMS_HASH = `0x${"7e".repeat(32)}` as const;
 export const DAY = 86_400n;
 
-/** Escrow and registry whose settlement contract is an account of the test, and a test dollar. */
+/** Escrow, registry whose batch settlement contract is an account of the test, direct settlement, and a test dollar. */
 export interface Core {
   escrow: Escrow;
   registry: MandateRegistry;
+  direct: DirectSettlement;
   dollar: TestUSD;
   token: Address;
   domain: Domain;
@@ -40,13 +43,15 @@ export interface Core {
 
 export async function deployCore(): Promise<Core> {
   const nonce = await ethers.provider.getTransactionCount(deployer.address);
-  const predicted = getCreateAddress({ from: deployer.address, nonce: nonce + 1 });
-  const escrow = await new Escrow__factory(deployer).deploy(predicted);
-  const registry = await new MandateRegistry__factory(deployer).deploy(escrow, settlement.address, WINDOWS);
+  const predicted = (n: number): string => getCreateAddress({ from: deployer.address, nonce: nonce + n });
+  const escrow = await new Escrow__factory(deployer).deploy(predicted(1));
+  const factory = new MandateRegistry__factory(deployer);
+  const registry = await factory.deploy(escrow, settlement.address, predicted(2), WINDOWS);
+  const direct = await new DirectSettlement__factory(deployer).deploy(registry);
   const dollar = await new TestUSD__factory(deployer).deploy();
   const { chainId } = await ethers.provider.getNetwork();
   const domain = { chainId, registry: (await registry.getAddress()) as Address };
-  return { escrow, registry, dollar, token: (await dollar.getAddress()) as Address, domain };
+  return { escrow, registry, direct, dollar, token: (await dollar.getAddress()) as Address, domain };
 }
 
 export const core = (): Promise<Core> => networkHelpers.loadFixture(deployCore);

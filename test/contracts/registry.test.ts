@@ -56,6 +56,7 @@ describe("MandateRegistry", () => {
     it("keeps its references and windows", async () => {
       expect(await registry.escrow()).to.equal(await context.escrow.getAddress());
       expect(await registry.settlement()).to.equal(settlement.address);
+      expect(await registry.direct()).to.equal(await context.direct.getAddress());
       expect(fields(await registry.windows())).to.deep.equal(WINDOWS);
     });
     const [minute, hour] = [60n, 3_600n];
@@ -70,7 +71,11 @@ describe("MandateRegistry", () => {
       it(`P20 parameters_bounded: takes ${name} from ${minimum} to ${maximum} s, and nothing outside`, async () => {
         const factory = new MandateRegistry__factory(deployer);
         const deploy = (value: bigint) =>
-          factory.deploy(context.escrow, settlement.address, { ...WINDOWS, cure: 6n * hour, [name]: value });
+          factory.deploy(context.escrow, settlement.address, context.direct, {
+            ...WINDOWS,
+            cure: 6n * hour,
+            [name]: value,
+          });
         await deploy(minimum);
         await deploy(maximum);
         for (const value of [minimum - 1n, maximum + 1n, 0n]) {
@@ -194,6 +199,7 @@ describe("MandateRegistry", () => {
         await context.escrow.getAddress(),
         await registry.getAddress(),
         settlement.address,
+        await context.direct.getAddress(),
       ]) {
         const { sent } = await attempt({ payees: [payee.address, bad as Address] });
         await expect(sent).to.be.revertedWithCustomError(registry, "InvalidPayee").withArgs(bad);
@@ -582,7 +588,12 @@ describe("MandateRegistry", () => {
     const escrow = await new Escrow__factory(deployer).deploy(
       getCreateAddress({ from: deployer.address, nonce: nonce + 1 }),
     );
-    const elsewhere = await new MandateRegistry__factory(deployer).deploy(escrow, settlement.address, WINDOWS);
+    const elsewhere = await new MandateRegistry__factory(deployer).deploy(
+      escrow,
+      settlement.address,
+      other.address,
+      WINDOWS,
+    );
     const agent = freshKey();
     const mandate = await draft(context, agent.address);
     const signatures = [

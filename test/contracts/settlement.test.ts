@@ -21,6 +21,7 @@ import { WINDOWS } from "../../deploy/index.ts";
 import {
   BatchSettlement__factory,
   Bursar__factory,
+  DirectSettlement__factory,
   Escrow__factory,
   MandateRegistry__factory,
   StubVerifier__factory,
@@ -77,6 +78,7 @@ describe("BatchSettlement", function () {
     context = {
       escrow: Escrow__factory.connect(await bursar.escrow(), deployer),
       registry,
+      direct: DirectSettlement__factory.connect(await bursar.direct(), deployer),
       dollar,
       token: (await dollar.getAddress()) as Address,
       domain: { chainId, registry: (await registry.getAddress()) as Address },
@@ -155,10 +157,12 @@ describe("BatchSettlement", function () {
   };
 
   describe("constructor", () => {
-    it("wires registry, escrow and settlement to each other, in one transaction", async () => {
+    it("wires registry, escrow and both settlement contracts to each other, in one transaction", async () => {
       const registry = await settlement.registry();
       expect(registry).to.equal(context.domain.registry);
       expect(await context.registry.settlement()).to.equal(await settlement.getAddress());
+      expect(await context.registry.direct()).to.equal(await context.direct.getAddress());
+      expect(await context.direct.registry()).to.equal(registry);
       expect(await context.registry.escrow()).to.equal(await context.escrow.getAddress());
       expect(await context.escrow.registry()).to.equal(registry);
     });
@@ -305,7 +309,12 @@ describe("BatchSettlement", function () {
   it("uses no address of the deployer's choice: the core's addresses follow from Bursar's", async () => {
     const bursar = await new Bursar__factory(deployer).deploy(WINDOWS, [await settlement.verifierOf(honest.circuitId)]);
     const from = await bursar.getAddress();
-    const expected = [1, 2, 3].map((nonce) => getCreateAddress({ from, nonce }));
-    expect([await bursar.escrow(), await bursar.registry(), await bursar.settlement()]).to.deep.equal(expected);
+    const expected = [1, 2, 3, 4].map((nonce) => getCreateAddress({ from, nonce }));
+    expect([
+      await bursar.escrow(),
+      await bursar.registry(),
+      await bursar.settlement(),
+      await bursar.direct(),
+    ]).to.deep.equal(expected);
   });
 });

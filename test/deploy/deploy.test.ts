@@ -91,7 +91,8 @@ describe("deploying", function () {
     const deployment = await run();
     expect(readDeployment(recordPath())).to.deep.equal(deployment);
     expect(Object.keys(deployment.circuits)).to.include.members(["tiny", "default"]);
-    for (const address of [deployment.escrow, deployment.registry, deployment.settlement, deployment.tokens["tUSD"]])
+    const { escrow, registry, settlement, direct, tokens } = deployment;
+    for (const address of [escrow, registry, settlement, direct, tokens["tUSD"]])
       expect(await provider.getCode(address!)).not.to.equal("0x");
   });
 
@@ -196,6 +197,7 @@ describe("deploying", function () {
       ["another escrow", ({ deployment: d }) => void (d.escrow = d.registry), /^Bursar\.escrow is 0x/],
       ["another registry", ({ deployment: d }) => void (d.registry = d.escrow), /^Bursar\.registry is 0x/],
       ["another settlement", ({ deployment: d }) => void (d.settlement = d.registry), /^Bursar\.settlement is 0x/],
+      ["another direct rail", ({ deployment: d }) => void (d.direct = d.settlement), /^Bursar\.direct is 0x/],
       [
         "another key of a circuit",
         ({ deployment: d }) => void (d.circuits["tiny"] = ZeroHash as Address),
