@@ -70,6 +70,8 @@ export const ERRORS = {
   "exposure-exceeded": { status: 402, title: "Too much is unsettled with this processor" },
   "processor-not-accepted": { status: 402, title: "The payee does not take receipts of this processor" },
   "price-above-limit": { status: 402, title: "The price is above what the caller allows" },
+  redirected: { status: 502, title: "The service answers from another URL than the one that was asked" },
+  "processor-unavailable": { status: 503, title: "The processor gives no usable answer" },
   "paid-not-served": { status: 502, title: "The payment was made, and the service did not answer it" },
 
   "payment-missing": { status: 402, title: "The request carries no payment" },
