@@ -104,10 +104,14 @@ export class IntentBook {
     this.#change("UPDATE intent SET agent_signature = ?, at = ? WHERE agent = ?", signature, Number(at), agent);
   }
 
-  /** Records the owner's signature unless one stands there already, and a revocation unless one does. */
+  /**
+   * Records the owner's signature unless one stands there already, and a revocation unless one does. What failed before
+   * is to be tried again.
+   */
   sign(agent: Address, ownerSignature: Hex, revocation: SignedRevocation | null): void {
     this.#change(
-      "UPDATE intent SET owner_signature = COALESCE(owner_signature, ?), failure = NULL WHERE agent = ?",
+      `UPDATE intent SET owner_signature = COALESCE(owner_signature, ?),
+       finished = CASE WHEN failure IS NULL THEN finished ELSE 0 END, failure = NULL WHERE agent = ?`,
       ownerSignature,
       agent,
     );
