@@ -3,26 +3,31 @@ import { Interface, JsonRpcProvider, type Provider } from "ethers";
 
 import {
   BatchSettlement__factory,
+  DirectSettlement__factory,
   Escrow__factory,
   MandateRegistry__factory,
   type BatchSettlement,
+  type DirectSettlement,
   type Escrow,
   type MandateRegistry,
 } from "../../../typechain-types/index.ts";
 import type { Rail } from "./deployment.ts";
+import type { DirectCall, DirectGateway } from "./direct.ts";
 import { isUnreachable } from "./outbox.ts";
 import type { MandateOnChain, MandateReader, RevocationOnChain } from "./processor.ts";
+import type { DirectKind } from "./records.ts";
 import type { SettleCall, SettlementGateway } from "./settler.ts";
 
 const STATES = ["none", "open", "revoked", "expired", "closed"] as const;
 
 /** The contracts of one deployment, as the processor and the CLI use them. */
-export class Chain implements MandateReader, SettlementGateway {
+export class Chain implements MandateReader, SettlementGateway, DirectGateway {
   readonly rail: Rail;
   readonly provider: Provider;
   readonly escrow: Escrow;
   readonly registry: MandateRegistry;
   readonly settlementContract: BatchSettlement;
+  readonly directContract: DirectSettlement;
   readonly confirmations: number;
 
   /** @param confirmations - blocks, its own included, until something counts as final. */
@@ -33,12 +38,17 @@ export class Chain implements MandateReader, SettlementGateway {
     this.escrow = Escrow__factory.connect(rail.escrow, provider);
     this.registry = MandateRegistry__factory.connect(rail.registry, provider);
     this.settlementContract = BatchSettlement__factory.connect(rail.settlement, provider);
+    this.directContract = DirectSettlement__factory.connect(rail.direct, provider);
   }
 
   /** Bursar's own contracts: they cannot collect a credit. */
   get contracts(): Address[] {
-    const { escrow, registry, settlement } = this.rail;
-    return [escrow, registry, settlement];
+    const { escrow, registry, settlement, direct } = this.rail;
+    return [escrow, registry, settlement, direct];
+  }
+
+  get direct(): Address {
+    return this.rail.direct;
   }
 
   get settlement(): Address {
@@ -117,6 +127,35 @@ export class Chain implements MandateReader, SettlementGateway {
     ]) as Hex;
   }
 
+  encodeDirect(kind: DirectKind, calls: readonly DirectCall[]): Hex {
+    const { interface: abi } = this.directContract;
+    if (kind === "exact") {
+      const transfers = calls.map(({ agent, payee, amount, unitScale, payees, ...signed }) => ({
+        from: agent,
+        to: payee,
+        value: amount * unitScale,
+        validAfter: signed.validAfter,
+        validBefore: signed.validBefore,
+        nonce: signed.nonce,
+        signature: signed.signature,
+        payees: [...payees],
+      }));
+      return abi.encodeFunctionData("transferWithAuthorizations", [transfers]) as Hex;
+    }
+    const debits = calls.map(({ agent, token, payee, amount, unitScale, payees, ...signed }) => ({
+      owner: agent,
+      token,
+      payee,
+      amount: amount * unitScale,
+      nonce: BigInt(signed.nonce),
+      deadline: signed.validBefore - 1n,
+      ref: signed.ref,
+      signature: signed.signature,
+      payees: [...payees],
+    }));
+    return abi.encodeFunctionData("debit", [debits]) as Hex;
+  }
+
   async simulate(to: Address, calldata: Hex, from: Address): Promise<void> {
     try {
       await reach(() => this.provider.call({ from, to, data: calldata }));
@@ -131,7 +170,7 @@ export class Chain implements MandateReader, SettlementGateway {
   explain(error: unknown): string {
     const data = revertData(error);
     if (data !== undefined) {
-      for (const contract of [this.settlementContract, this.registry, this.escrow]) {
+      for (const contract of [this.settlementContract, this.directContract, this.registry, this.escrow]) {
         const parsed = (contract.interface as Interface).parseError(data);
         if (parsed) return `${parsed.name}(${parsed.args.map(String).join(", ")})`;
       }
