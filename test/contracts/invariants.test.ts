@@ -18,6 +18,7 @@ import {
   type Core,
 } from "./fixture.ts";
 import { signRow } from "./settle-one.ts";
+import { signDebit, signTransfer } from "./sign-direct.ts";
 
 const RUNS = 60;
 const DEPTH = 50;
@@ -31,8 +32,12 @@ interface Ghost {
   mandates: {
     agent: Wallet;
     budget: bigint;
+    paymentCap: bigint;
     spent: bigint;
+    directSpent: bigint;
     seq: bigint;
+    /** Nonces of direct payments that paid; those that did not may come again. */
+    used: Set<string>;
     closesAt: bigint;
     closed: boolean;
     revoked: boolean;
@@ -40,10 +45,11 @@ interface Ghost {
 }
 
 /**
- * Random calls by owner, agents, processor, payees and a stranger, with the settlement contract played by the test: what
- * the proof guards is taken as given here, and everything that must hold whatever a proof says is checked after each step.
+ * Random calls by owner, agents, processor, payees and a stranger on both rails, with the batch settlement contract played
+ * by the test: what the proof guards is taken as given here, and everything that must hold whatever a proof says is
+ * checked after each step.
  */
-describe("Stateful invariants of escrow and registry", function () {
+describe("Stateful invariants of escrow, registry and the direct rail", function () {
   this.timeout(300_000);
 
   const amount = fc.bigInt({ min: 1n, max: 3_000n });
@@ -54,6 +60,14 @@ describe("Stateful invariants of escrow and registry", function () {
     fc.record({ kind: fc.constant("open" as const), amount }),
     fc.record({ kind: fc.constant("settle" as const), index, amount, split: fc.bigInt({ min: 0n, max: 3_000n }) }),
     fc.record({ kind: fc.constant("replay" as const), index, amount }),
+    fc.record({
+      kind: fc.constant("direct" as const),
+      index,
+      amount: fc.bigInt({ min: 0n, max: 1_200n }),
+      form: fc.constantFrom("transfer" as const, "debit" as const),
+      nonce: fc.bigInt({ min: 0n, max: 3n }),
+      first: fc.boolean(),
+    }),
     fc.record({ kind: fc.constant("revoke" as const), index }),
     fc.record({ kind: fc.constant("close" as const), index }),
     fc.record({ kind: fc.constant("wait" as const), hours: fc.integer({ min: 1, max: 60 }) }),
@@ -103,13 +117,17 @@ describe("Stateful invariants of escrow and registry", function () {
         }
         return;
       case "open": {
-        const { agent, mandate: opened } = await open(context, { budget: one.amount, paymentCap: 1n });
+        const paymentCap = one.amount < 1_000n ? one.amount : 1_000n;
+        const { agent, mandate: opened } = await open(context, { budget: one.amount, paymentCap });
         ghost.deposited += one.amount;
         ghost.mandates.push({
           agent: agent as Wallet,
           budget: one.amount,
+          paymentCap,
           spent: 0n,
+          directSpent: 0n,
           seq: 0n,
+          used: new Set(),
           closesAt: opened.validUntil + TAIL,
           closed: false,
           revoked: false,
@@ -125,7 +143,7 @@ describe("Stateful invariants of escrow and registry", function () {
           { payee: other.address, amount: one.amount - first },
         ];
         const time = BigInt(await networkHelpers.time.latest()) + 1n;
-        const allowed = !mandate.closed && time < mandate.closesAt && mandate.spent + one.amount <= mandate.budget;
+        const allowed = !mandate.closed && time < mandate.closesAt && one.amount <= remaining(mandate);
         expect(await succeeds(registry.connect(settlement).settle(processor.address, [row], credits))).to.equal(
           allowed,
         );
@@ -141,6 +159,26 @@ describe("Stateful invariants of escrow and registry", function () {
         const row = await signRow(context, mandate.agent, payee.address, 1n);
         const stale = { ...row, debit: 0n, head: row.head - 1n };
         expect(await succeeds(registry.connect(settlement).settle(processor.address, [stale], []))).to.equal(false);
+        return;
+      }
+      case "direct": {
+        if (!mandate) return;
+        const account = one.first ? payee.address : other.address;
+        const order = { payee: account, value: one.amount, nonce: one.nonce };
+        const by = context.direct.connect(processor);
+        const send = async (): Promise<unknown> =>
+          one.form === "debit"
+            ? by.debit([await signDebit(context, mandate.agent, order)])
+            : by.transferWithAuthorizations([await signTransfer(context, mandate.agent, order)]);
+        const time = BigInt(await networkHelpers.time.latest()) + 1n;
+        const name = `${one.form} ${one.nonce}`;
+        const fits = one.amount > 0n && one.amount <= mandate.paymentCap && one.amount <= remaining(mandate);
+        const allowed = !mandate.closed && time < mandate.closesAt && fits && !mandate.used.has(name);
+        expect(await succeeds(send()), "direct").to.equal(allowed);
+        if (!allowed) return;
+        mandate.directSpent += one.amount;
+        mandate.used.add(name);
+        ghost.credits.set(account, (ghost.credits.get(account) ?? 0n) + one.amount);
         return;
       }
       case "revoke": {
@@ -160,7 +198,7 @@ describe("Stateful invariants of escrow and registry", function () {
         expect(await succeeds(registry.connect(stranger).close(mandate.agent.address))).to.equal(allowed);
         if (allowed) {
           mandate.closed = true;
-          ghost.free += mandate.budget - mandate.spent;
+          ghost.free += remaining(mandate);
         }
         return;
       }
@@ -181,6 +219,9 @@ describe("Stateful invariants of escrow and registry", function () {
       case "intrude":
         for (const signer of [stranger, processor, deployer, payee]) {
           expect(await succeeds(escrow.connect(signer).settle(1n, 0n, []))).to.equal(false);
+          const agent = mandate?.agent.address ?? signer.address;
+          const pay = registry.connect(signer).payDirect(processor.address, agent, token, signer.address, 1n, []);
+          expect(await succeeds(pay)).to.equal(false);
           expect(await succeeds(escrow.connect(signer).release(1n, signer.address, 1n))).to.equal(false);
           expect(await succeeds(escrow.connect(signer).withdraw(token, 1n, signer.address))).to.equal(false);
           if (mandate)
@@ -192,7 +233,7 @@ describe("Stateful invariants of escrow and registry", function () {
   async function check({ escrow, registry, dollar, token }: Core, ghost: Ghost): Promise<void> {
     const locked = ghost.mandates
       .filter(({ closed }) => !closed)
-      .reduce((sum, { budget, spent }) => sum + budget - spent, 0n);
+      .reduce((sum, mandate) => sum + remaining(mandate), 0n);
     const credits = [...ghost.credits.values()].reduce((sum, one) => sum + one, 0n);
     expect(await escrow.freeOf(token, owner.address), "free").to.equal(ghost.free);
     expect(await escrow.lockedOf(token), "I3 locked").to.equal(locked);
@@ -201,12 +242,14 @@ describe("Stateful invariants of escrow and registry", function () {
     const held = ghost.free + locked + credits;
     expect(ghost.deposited - ghost.withdrawn, "I2 conservation").to.equal(held);
     expect((await dollar.balanceOf(await escrow.getAddress())) >= held, "I1 solvency").to.equal(true);
-    for (const { agent, budget, spent, seq, closed } of ghost.mandates) {
+    for (const mandate of ghost.mandates) {
+      const { agent, budget, spent, directSpent, seq, closed } = mandate;
       const record = await registry.mandateOf(agent.address);
-      expect(record.spent <= record.budget, "P1").to.equal(true);
+      expect(record.spent + record.directSpent <= record.budget, "P1").to.equal(true);
+      expect(record.directSpent, "I3 direct").to.equal(directSpent);
       expect([record.spent, record.seq, record.budget], "I4").to.deep.equal([spent, seq, budget]);
       expect(record.state === 4n, "I7, I8").to.equal(closed);
-      expect(await registry.remainingOf(agent.address)).to.equal(closed ? 0n : budget - spent);
+      expect(await registry.remainingOf(agent.address)).to.equal(closed ? 0n : remaining(mandate));
     }
   }
 
@@ -219,13 +262,15 @@ describe("Stateful invariants of escrow and registry", function () {
     for (const [account, credit] of ghost.credits)
       if (credit > 0n) await escrow.connect(stranger).sweepCredit(token, account);
     expect(await escrow.lockedOf(token)).to.equal(0n);
-    const spent = ghost.mandates.reduce((sum, mandate) => sum + mandate.spent, 0n);
+    const spent = ghost.mandates.reduce((sum, mandate) => sum + mandate.spent + mandate.directSpent, 0n);
     expect(free).to.equal(
       ghost.free +
-        ghost.mandates.filter(({ closed }) => !closed).reduce((sum, { budget, spent: out }) => sum + budget - out, 0n),
+        ghost.mandates.filter(({ closed }) => !closed).reduce((sum, mandate) => sum + remaining(mandate), 0n),
     );
     expect((await dollar.balanceOf(payee.address)) + (await dollar.balanceOf(other.address))).to.equal(spent);
   }
 });
+
+const remaining = ({ budget, spent, directSpent }: Ghost["mandates"][number]): bigint => budget - spent - directSpent;
 
 const TAIL = WINDOWS.settleBy + WINDOWS.grace + WINDOWS.claim;
