@@ -1,5 +1,6 @@
 export * from "./access.ts";
 export * from "./batch.ts";
+export * from "./direct.ts";
 export * from "./errors.ts";
 export * from "./field.ts";
 export * from "./intent.ts";
