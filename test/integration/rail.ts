@@ -21,12 +21,14 @@ import { Prover } from "@bursar/prover";
 import {
   availableCircuits,
   Chain,
+  DirectSettler,
   Outbox,
   Processor,
   railOf,
   receiptKey,
   Settler,
   Store,
+  type Circuit,
   type SettlerOptions,
 } from "@bursar/relayer";
 import { hexlify, id, NonceManager, parseEther, randomBytes, Wallet, ZeroHash, type JsonRpcProvider } from "ethers";
@@ -99,7 +101,9 @@ export class TestRail {
   readonly prover = new Prover();
   readonly outbox: Outbox;
   readonly settler: Settler;
+  readonly direct: DirectSettler;
   readonly ownerAddress: Address;
+  readonly circuits: Circuit[];
   /** Seconds that the processor's clock is ahead. */
   skew = 0n;
 
@@ -122,6 +126,7 @@ export class TestRail {
     this.processorKey = processorKey;
     this.dollar = TestUSD__factory.connect(this.token, owner);
     this.store = new Store(join(this.folder, "processor.db"), { now: () => this.now() });
+    this.circuits = availableCircuits(chain.rail.circuits);
     const { domain, store, prover } = this;
     const sender = processorKey.address as Address;
     this.processor = new Processor({
@@ -143,10 +148,11 @@ export class TestRail {
       now: () => this.now(),
       sleep: (ms) => new Promise((done) => setTimeout(done, ms)),
     });
+    this.direct = new DirectSettler({ store, gateway: chain, outbox: this.outbox, sender });
     this.settler = new Settler({
       domain,
       store,
-      circuits: availableCircuits(chain.rail.circuits),
+      circuits: this.circuits,
       gateway: chain,
       prover,
       outbox: this.outbox,
