@@ -196,7 +196,7 @@ describe("direct payments", () => {
       for (const text of [payee, payee.toLowerCase(), `0X${digits.toUpperCase()}`]) {
         expect(parseWire(signedDebitSchema, wireDebit({ payee: text })).mandate.payee).to.equal(payee);
       }
-      const wrong = `0x${[...digits].map((c) => (c === c.toLowerCase() ? c.toUpperCase() : c.toLowerCase())).join("")}`;
+      const wrong = `0x${Array.from(digits, (c) => (c === c.toLowerCase() ? c.toUpperCase() : c.toLowerCase())).join("")}`;
       refusal("malformed-input", () => parseWire(signedDebitSchema, wireDebit({ payee: wrong })));
     });
 
