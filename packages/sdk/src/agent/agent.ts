@@ -1,0 +1,774 @@
+import {
+  AgentLedger,
+  allowsPayee,
+  bytes32Schema,
+  BursarError,
+  hashPayment,
+  headHex,
+  lineToField,
+  pageHash,
+  pageOf,
+  pageSalt,
+  parseAddress,
+  parseLedgerState,
+  parseWire,
+  requestRef,
+  signedReceiptSchema,
+  toWire,
+  verifyPaid,
+  verifySignature,
+  type Address,
+  type Domain,
+  type Draft,
+  type ErrorCode,
+  type Hex,
+  type LedgerState,
+  type Line,
+  type Mandate,
+  type PaidRequest,
+  type PaidRequestTarget,
+  type PaymentTerms,
+  type SignedPayment,
+  type SignedQuote,
+  type SignedReceipt,
+  type Terms,
+} from "@bursar/protocol";
+
+import { inTurn, memoryBook, readRecord, writeRecord, type LedgerBook } from "./book.ts";
+import { units, type Money } from "./draft-intent.ts";
+import { assertExpected, assertMandate, type Expected } from "./expectation.ts";
+import { addressOf, newAccess, saltSecret, signPayment, type AgentKey } from "./key.ts";
+import { askedAt, asksOf, deliver, prepare, refOf, type Prepared } from "./paid-fetch.ts";
+import {
+  ProcessorClient,
+  type LedgerEntry,
+  type LedgerFilter,
+  type MandateStatus,
+  type PaymentStatus,
+  type Tail,
+} from "./processor-client.ts";
+import { PATIENCE, surroundings, type Patience, type Surroundings } from "./surroundings.ts";
+
+/** What is told of an agent's spending. */
+export interface AgentHooks {
+  /** A payment has its receipt. */
+  readonly onPayment?: (paid: PaidRequest) => void;
+  /** A payment was refused, by the processor or before it was signed. */
+  readonly onRefusal?: (refusal: BursarError) => void;
+  /** What is left of the budget, in units, has come to `lowAt` or below; told once. */
+  readonly onLow?: (remaining: bigint) => void;
+}
+
+/** How an agent works; what is not given has a default. */
+export interface AgentSettings extends AgentHooks {
+  /** Where the ledger is kept: memory unless given, see {@link LedgerBook}. */
+  readonly book?: LedgerBook;
+  /** What counts as low, see `onLow`. */
+  readonly lowAt?: Money;
+  /** Bytes of a request's body that are kept in memory; 4 MiB unless given. */
+  readonly maxBody?: number;
+  readonly patience?: Partial<Patience>;
+  readonly surroundings?: Partial<Surroundings>;
+}
+
+export interface AgentOptions extends AgentSettings {
+  readonly key: AgentKey;
+  /** URL of the processor. */
+  readonly processor: string;
+  readonly domain: Domain;
+  readonly mandate: Mandate;
+  readonly terms: Terms;
+}
+
+/** What to pay. */
+export interface Purchase {
+  readonly payee: string;
+  /** `"0.25"`, or units. */
+  readonly amount: Money;
+  /** What is bought, as 32 bytes: the hash of an invoice, say. */
+  readonly ref?: string;
+  /** What is bought, as an HTTP request, in place of `ref`. */
+  readonly request?: PaidRequestTarget;
+  /** The payee's signed offer. */
+  readonly quote?: SignedQuote;
+  readonly signal?: AbortSignal;
+}
+
+/** A payment and the processor's word for it. */
+export interface Paid {
+  readonly payment: SignedPayment;
+  readonly receipt: SignedReceipt;
+}
+
+export interface FetchOptions {
+  /** The most that this call may cost. */
+  readonly maxPrice?: Money;
+  /** The payee's signed offer for this call. */
+  readonly quote?: SignedQuote;
+  /** The payee's quote id, which then is part of the reference. */
+  readonly quoteId?: string;
+}
+
+/** What a call would cost, and whether the mandate allows it. Amounts in units. */
+export interface Estimate {
+  /** 0 when the service asks for no payment in scheme `bursar`. */
+  readonly price: bigint;
+  /** What is asked, or null. */
+  readonly asked: PaymentTerms | null;
+  readonly allowed: boolean;
+  /** Why it is not allowed. */
+  readonly refusal: BursarError | null;
+  /** What would be left of the budget. */
+  readonly remaining: bigint | null;
+}
+
+export interface Recovery {
+  /**
+   * Go on from a tail that does not carry the agent's own signature, on the processor's receipt alone. A processor that
+   * lies could then have the next payment stand for lines that the agent never signed.
+   */
+  readonly trustProcessor?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+const MAX_BODY = 4 * 1_048_576;
+const PAGE = 100;
+/** Payments without a buyer that are kept in mind. */
+const UNCLAIMED = 1_000;
+/** The processor's and the agent's ledgers have come apart. */
+const OUT_OF_STEP: readonly ErrorCode[] = ["sequence-gap", "sequence-taken", "spent-mismatch", "head-mismatch"];
+
+/** Nobody knows yet whether the payment counts. */
+const UNDECIDED: readonly ErrorCode[] = [
+  "processor-unavailable",
+  "receipt-invalid",
+  "receipt-mismatch",
+  "receipt-too-long",
+];
+
+/**
+ * One mandate, spent: it pays, in order and each thing once, and calls paid services.
+ *
+ * A payment is on its book before it leaves, is sent again with the same bytes until the processor has answered, and
+ * counts when a valid receipt is there. As long as one has no answer no other is signed.
+ */
+export class Agent {
+  readonly address: Address;
+  readonly domain: Domain;
+  readonly mandate: Mandate;
+  readonly terms: Terms;
+  readonly #key: AgentKey;
+  readonly #client: ProcessorClient;
+  readonly #book: LedgerBook;
+  readonly #hooks: AgentHooks;
+  readonly #lowAt: bigint | null;
+  readonly #maxBody: number;
+  readonly #patience: Patience;
+  readonly #around: Surroundings;
+  readonly #turn = inTurn();
+  /** Payments with a receipt that nobody has had the good of: the same purchase takes them before it pays again. */
+  readonly #unclaimed = new Map<string, PaidRequest[]>();
+  #secret: Promise<Hex> | undefined;
+  /** The ledger as it stands in `text`, while the book still says so. */
+  #kept: {
+    readonly text: string | null;
+    readonly ledger: AgentLedger;
+    readonly quote: SignedQuote | undefined;
+  } | null = null;
+  #access: { readonly header: string; readonly expiresAt: bigint } | null = null;
+  #reserved = 0n;
+  #toldLow = false;
+
+  /**
+   * @throws BursarError `policy-mismatch`, `terms-mismatch`, `mandate-conflict` when the mandate does not hang together
+   * or is not the key's; `malformed-input` for a wrong URL.
+   */
+  constructor(options: AgentOptions) {
+    const { key, processor, domain, mandate, terms, book, lowAt, maxBody } = options;
+    this.address = addressOf(key);
+    assertMandate(mandate, terms, this.address);
+    this.domain = domain;
+    this.mandate = mandate;
+    this.terms = terms;
+    this.#key = key;
+    this.#book = book ?? memoryBook();
+    this.#hooks = options;
+    this.#lowAt = lowAt === undefined ? null : units("lowAt", lowAt);
+    this.#maxBody = maxBody ?? MAX_BODY;
+    this.#patience = { ...PATIENCE, ...options.patience };
+    this.#around = surroundings(options.surroundings);
+    this.#client = new ProcessorClient(processor, this.#patience, this.#around);
+  }
+
+  /**
+   * The agent of a key whose mandate is open, as its processor tells it.
+   *
+   * @param options.expected - what is known from elsewhere; what is not given is taken on the processor's word.
+   * @throws BursarError `wrong-chain`, `wrong-contract`, `wrong-processor`, `mandate-unknown`, and as the constructor.
+   */
+  static async connect(
+    options: AgentSettings & { key: AgentKey; processor: string; expected?: Expected; signal?: AbortSignal },
+  ): Promise<Agent> {
+    const around = surroundings(options.surroundings);
+    const client = new ProcessorClient(options.processor, { ...PATIENCE, ...options.patience }, around);
+    const info = await client.info(options.signal);
+    const domain = assertExpected(info, options.expected ?? {});
+    const { header } = await newAccess(options.key, domain, around.now());
+    const { mandate, terms } = await client.mandate(addressOf(options.key), header, options.signal);
+    assertMandate(mandate, terms, addressOf(options.key), info.processor);
+    return new Agent({ ...options, domain, mandate, terms });
+  }
+
+  /**
+   * Pays. Calls that run at once are paid one after the other.
+   *
+   * @returns payment and receipt; those of an earlier attempt at the same purchase, if that ended without an answer.
+   * @throws BursarError a refusal, with nothing paid; `processor-unavailable`, `receipt-invalid` or `receipt-mismatch`
+   * while nobody knows, in which case the same payment is sent again before any other; the signal's reason.
+   */
+  async pay({ payee, amount, ref, request, quote, signal }: Purchase): Promise<Paid> {
+    const line = {
+      payee: parseAddress(payee),
+      amount: units("amount", amount),
+      ref: refOfPurchase(ref, request),
+    };
+    const { payment, receipt } = await this.#pay(line, quote, signal);
+    return { payment, receipt };
+  }
+
+  /**
+   * `fetch` that pays. A 402 answer is paid if it asks for what the mandate and `maxPrice` allow, once, and the request
+   * is repeated with the payment. The body is kept in memory for that.
+   *
+   * @returns the service's answer; a 402 that does not ask in scheme `bursar` as it is.
+   * @throws BursarError before anything is signed: `price-above-limit`, `above-payment-cap`, `above-budget`,
+   * `payee-not-allowed`, `mandate-expired`, `wrong-chain`, `wrong-contract`, `wrong-token`, `processor-not-accepted`,
+   * `payment-mismatch`, `quote-mismatch`, `redirected`, `body-too-large`; then as {@link pay}; `PaidNotServed` when the
+   * payment was made and not answered. What `fetch` throws.
+   */
+  async fetch(input: RequestInfo | URL, init?: RequestInit, options: FetchOptions = {}): Promise<Response> {
+    const prepared = await prepare(input, init, this.#maxBody);
+    const response = await this.#around.fetch(prepared.request());
+    const asks = asksOf(response);
+    if (asks.length === 0) return response;
+    await response.body?.cancel();
+    const { url, line } = await this.#noted(() => this.#lineOf(prepared, response, asks, options));
+    const paid = await this.#pay(line, options.quote, prepared.signal);
+    return deliver(prepared, url, paid, {
+      patience: this.#patience,
+      around: this.#around,
+      unserved: (unserved) => this.#keepUnclaimed(unserved),
+    });
+  }
+
+  /**
+   * What a call would cost and whether it would be allowed: the request is sent without a payment, and a payment is
+   * signed and shown to the processor for a dry run, then thrown away. A service that asks for no payment serves it.
+   *
+   * @throws BursarError `processor-unavailable`, `body-too-large`; what `fetch` throws.
+   */
+  async estimate(input: RequestInfo | URL, init?: RequestInit, options: FetchOptions = {}): Promise<Estimate> {
+    const prepared = await prepare(input, init, this.#maxBody);
+    const response = await this.#around.fetch(prepared.request());
+    await response.body?.cancel();
+    const asks = asksOf(response);
+    const free = { price: 0n, asked: null, allowed: true, refusal: null, remaining: null };
+    if (asks.length === 0) return free;
+    const asked = asks.find((ask) => this.#isOurs(ask)) ?? asks[0]!;
+    const found = { price: asked.amount, asked };
+    try {
+      const { line } = this.#lineOf(prepared, response, asks, options);
+      const remaining = await this.#locked(
+        (ledger) => this.#check(ledger, line, options.quote, prepared.signal),
+        prepared.signal,
+      );
+      return { ...found, allowed: true, refusal: null, remaining };
+    } catch (error) {
+      if (!(error instanceof BursarError) || error.code === "processor-unavailable") throw error;
+      return { ...found, allowed: false, refusal: error, remaining: null };
+    }
+  }
+
+  /** Units left of the budget by this agent's own ledger, a payment without an answer counted as spent. */
+  async remaining(): Promise<bigint> {
+    return this.#kept === null
+      ? this.#locked((ledger) => Promise.resolve(this.#left(ledger)))
+      : this.#left(this.#kept.ledger);
+  }
+
+  /**
+   * How the mandate stands at its processor; what is reserved there is counted by {@link remaining} from then on.
+   *
+   * @throws BursarError `mandate-unknown`, `unauthorised`, `processor-unavailable`
+   */
+  async sync(signal?: AbortSignal): Promise<MandateStatus> {
+    const status = await this.#client.mandate(this.address, await this.#accessHeader(), signal);
+    this.#reserved = status.reserved;
+    return status;
+  }
+
+  /** How far a payment has come; null for one that the processor does not know. */
+  async status(seq: bigint, signal?: AbortSignal): Promise<PaymentStatus | null> {
+    return this.#client.payment(this.address, seq, await this.#accessHeader(), signal);
+  }
+
+  /** The processor's ledger of this mandate, payments and refusals, newest first. */
+  async *ledger(filter: LedgerFilter = {}, signal?: AbortSignal): AsyncGenerator<LedgerEntry, void> {
+    const query = { ...filter, agent: this.address, limit: PAGE };
+    let page = await this.#client.ledger(query, await this.#accessHeader(), signal);
+    while (page.length > 0) {
+      yield* page;
+      if (page.length < PAGE) return;
+      const before = page.at(-1)!.position;
+      page = await this.#client.ledger({ ...query, before }, await this.#accessHeader(), signal);
+    }
+  }
+
+  /**
+   * Sends a payment that had no answer before a crash, if there is one. The next payment does it too.
+   *
+   * @returns its payment and receipt, or null when there was none or it was refused.
+   * @throws as {@link pay}
+   */
+  resume(signal?: AbortSignal): Promise<Paid | null> {
+    return this.#locked(async (ledger) => {
+      const paid = await this.#resume(ledger, signal);
+      return paid === null ? null : { payment: paid.payment, receipt: paid.receipt };
+    }, signal);
+  }
+
+  /**
+   * Reads the ledger back from the processor after its book was lost, and keeps it once it is verified: the head is
+   * computed again from the processor's lines with the agent's own salts, and the agent's own signature must be on it.
+   *
+   * @throws BursarError `head-mismatch`, `signature-*`, `receipt-*` when the tail is not proven; `books-behind` when the
+   * processor knows less than the agent has receipts for.
+   */
+  recover(recovery: Recovery = {}): Promise<void> {
+    return this.#locked(async (ledger) => {
+      await this.#recover(ledger, recovery);
+    }, recovery.signal);
+  }
+
+  /** The queue: one piece of work on the ledger at a time, with the book to itself. */
+  async #locked<T>(work: (ledger: AgentLedger) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    let begun = false;
+    const done = this.#turn(() =>
+      this.#book.exclusive(async () => {
+        signal?.throwIfAborted();
+        begun = true;
+        try {
+          return await work(await this.#open());
+        } catch (error) {
+          this.#kept = null;
+          throw error;
+        }
+      }),
+    );
+    if (signal === undefined) return done;
+    return new Promise<T>((resolve, reject) => {
+      const leave = (): void => {
+        if (!begun) reject(signal.reason);
+      };
+      signal.addEventListener("abort", leave, { once: true });
+      done.then(resolve, reject).finally(() => signal.removeEventListener("abort", leave));
+    });
+  }
+
+  async #pay(line: Line, quote: SignedQuote | undefined, signal: AbortSignal | undefined): Promise<PaidRequest> {
+    const attempt = (ledger: AgentLedger): Promise<PaidRequest> => {
+      this.#assertAllowed(line, this.#left(ledger));
+      return this.#transmit(ledger, ledger.draft(line), quote, signal);
+    };
+    const pay = async (opened: AgentLedger): Promise<PaidRequest> => {
+      await this.#resume(opened, signal, line, quote);
+      const claimed = this.#claim(line);
+      if (claimed !== undefined) return claimed;
+      try {
+        return await attempt(opened);
+      } catch (error) {
+        if (!(error instanceof BursarError) || !OUT_OF_STEP.includes(error.code)) throw error;
+        return attempt(await this.#recover(opened, signal === undefined ? {} : { signal }));
+      }
+    };
+    return this.#noted(() => this.#locked(pay, signal));
+  }
+
+  /** Sends what the ledger handed out earlier and has no answer for. @returns null when there is no such payment. */
+  async #resume(
+    ledger: AgentLedger,
+    signal: AbortSignal | undefined,
+    wanted?: Line,
+    offer?: SignedQuote,
+  ): Promise<PaidRequest | null> {
+    const { pending } = ledger;
+    if (pending === null) return null;
+    const same = wanted !== undefined && keyOf(wanted) === keyOf(pending.payment.line);
+    const quote = (same ? offer : undefined) ?? this.#kept?.quote;
+    try {
+      const paid = await this.#transmit(ledger, pending, quote, signal);
+      this.#keepUnclaimed(paid);
+      return paid;
+    } catch (error) {
+      if (ledger.pending !== null) throw error;
+      this.#tellRefusal(error);
+      return null;
+    }
+  }
+
+  /** Keeps a draft, signs it, and sends it until there is an answer. The draft is gone from the ledger when it returns or was refused. */
+  async #transmit(
+    ledger: AgentLedger,
+    draft: Draft,
+    quote: SignedQuote | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<PaidRequest> {
+    const payment = await this.#sign(draft, quote);
+    await this.#keep(ledger, quote);
+    const outcome = await this.#client.pay(payment, signal);
+    if ("refusal" in outcome) {
+      ledger.discard();
+      await this.#keep(ledger);
+      throw outcome.refusal;
+    }
+    const paid = { domain: this.domain, payment, receipt: this.#verified(payment, outcome.answer) };
+    ledger.commit();
+    await this.#keep(ledger);
+    this.#tellPaid(paid, this.#left(ledger));
+    return paid;
+  }
+
+  /** The payment's signature, checked before anything leaves. */
+  async #sign({ payment, salt }: Draft, quote: SignedQuote | undefined): Promise<SignedPayment> {
+    const signature = await signPayment(this.#key, this.domain, payment);
+    verifySignature(hashPayment(this.domain, payment), signature, this.address);
+    return { agent: this.address, payment, signature, salt, ...(quote === undefined ? {} : { quote }) };
+  }
+
+  /** The receipt in an answer, if it is the mandate's processor's for this very payment. */
+  #verified(payment: SignedPayment, answer: unknown): SignedReceipt {
+    try {
+      const receipt = parseWire(signedReceiptSchema, answer);
+      const now = this.#around.now();
+      const { settleBy } = receipt.receipt;
+      verifyPaid(
+        { domain: this.domain, payment, receipt },
+        {
+          domain: this.domain,
+          ...payment.payment.line,
+          processor: this.mandate.processor,
+          now: settleBy <= now ? settleBy - 1n : now,
+        },
+      );
+      return receipt;
+    } catch (error) {
+      if (!(error instanceof BursarError)) throw error;
+      const { seq } = payment.payment;
+      throw new BursarError(
+        error.code === "malformed-input" ? "receipt-invalid" : error.code,
+        `The processor's receipt for payment ${seq} is not good: ${error.message}`,
+        { ...error.details, seq },
+        "Nobody knows whether this payment counts: do not buy the same elsewhere. It is sent again before any other.",
+      );
+    }
+  }
+
+  async #check(
+    ledger: AgentLedger,
+    line: Line,
+    quote: SignedQuote | undefined,
+    signal: AbortSignal,
+  ): Promise<bigint | null> {
+    await this.#resume(ledger, signal);
+    this.#assertAllowed(line, this.#left(ledger));
+    const left = this.#left(ledger) - line.amount;
+    try {
+      const outcome = await this.#client.check(await this.#sign(ledger.draft(line), quote), signal);
+      if ("refusal" in outcome) throw outcome.refusal;
+      return outcome.remaining ?? left;
+    } finally {
+      ledger.discard();
+    }
+  }
+
+  async #recover(ledger: AgentLedger, { trustProcessor = false, signal }: Recovery): Promise<AgentLedger> {
+    const access = await this.#accessHeader();
+    const { last, ...position } = await this.#client.tail(this.address, access, signal);
+    const state = parseLedgerState({ ...toWire(position), pending: null });
+    const own = ledger.state;
+    if (state.seq < own.seq) {
+      throw new BursarError(
+        "books-behind",
+        `The processor knows ${state.seq} payments; the agent has receipts for ${own.seq}.`,
+        { value: state.seq, limit: own.seq },
+        "The operator has to restore the processor's books; until then ask the owner for a new mandate.",
+      );
+    }
+    if (state.seq === own.seq) {
+      if (samePosition(state, own)) return ledger;
+      throw unproven(`the processor tells another ledger of ${own.seq} payments than the agent has receipts for`);
+    }
+    await this.#assertProven(state, last ?? null, { trustProcessor, access, signal });
+    const recovered = await this.#ledgerFrom({ ...state, pending: null });
+    await this.#keepPendingReceipt(ledger, access, signal);
+    await this.#keep(recovered);
+    return recovered;
+  }
+
+  /** The tail is true if the agent itself has signed the head that it comes to. */
+  async #assertProven(
+    state: LedgerState,
+    last: Tail["last"] | null,
+    how: { trustProcessor: boolean; access: string; signal: AbortSignal | undefined },
+  ): Promise<void> {
+    const { seq, spent, lines } = state;
+    const sum = lines.reduce((total, { amount }) => total + amount, 0n);
+    if (spent > this.mandate.budget || spent < sum) throw unproven(`a total of ${spent} units cannot be`);
+    const secret = await this.#saltSecret();
+    const head =
+      lines.length === 0
+        ? state.base
+        : headHex(pageHash(BigInt(state.base), lines.map(lineToField), pageSalt(secret, pageOf(seq))));
+    if (last) {
+      const { payment, signature } = last;
+      if (payment.seq !== seq || payment.spent !== spent || payment.head !== head) {
+        throw unproven(`the lines come to the head ${head}, and payment ${payment.seq} says ${payment.head}`);
+      }
+      verifySignature(hashPayment(this.domain, payment), signature, this.address);
+      return;
+    }
+    if (!how.trustProcessor) throw unproven("the processor shows no signature of the agent's on it");
+    const told = await this.#client.payment(this.address, seq, how.access, how.signal);
+    if (told?.receipt.receipt.head !== head)
+      throw unproven(`the lines come to the head ${head}, and the receipt differs`);
+  }
+
+  /** Was the payment that had no answer accepted? Then whoever buys the same takes it. */
+  async #keepPendingReceipt({ pending }: AgentLedger, access: string, signal: AbortSignal | undefined): Promise<void> {
+    if (pending === null) return;
+    const told = await this.#client.payment(this.address, pending.payment.seq, access, signal);
+    if (told?.receipt.receipt.head !== pending.payment.head) return;
+    const payment = await this.#sign(pending, undefined);
+    const paid = { domain: this.domain, payment, receipt: this.#verified(payment, toWire(told.receipt)) };
+    this.#keepUnclaimed(paid);
+  }
+
+  /** Who is paid for a 402 answer, and for what; refused here if the mandate or the caller would not have it. */
+  #lineOf(
+    prepared: Prepared,
+    response: Response,
+    asks: readonly PaymentTerms[],
+    { maxPrice, quote, quoteId }: FetchOptions,
+  ): { url: string; line: Line } {
+    const url = askedAt(prepared, response);
+    const asked = asks.find((ask) => this.#isOurs(ask)) ?? asks[0]!;
+    this.#assertOurs(asked);
+    const { payee, amount } = asked;
+    const most = maxPrice === undefined ? null : units("maxPrice", maxPrice);
+    if (most !== null && amount > most) {
+      throw new BursarError(
+        "price-above-limit",
+        `${url} asks ${amount} units; the caller allows ${most}.`,
+        { value: amount, limit: most },
+        "Raise maxPrice if it is worth it, or choose a cheaper service.",
+      );
+    }
+    const ref = refOf(prepared, url, asked, quoteId);
+    if (quote !== undefined) assertOffer(quote, { payee, amount, ref });
+    return { url, line: { payee, amount, ref } };
+  }
+
+  #isOurs(asked: PaymentTerms): boolean {
+    const { domain, mandate } = this;
+    return (
+      asked.domain.chainId === domain.chainId &&
+      asked.domain.registry === domain.registry &&
+      asked.token === mandate.token &&
+      asked.processors.includes(mandate.processor)
+    );
+  }
+
+  #assertOurs({ domain, token, processors, payee }: PaymentTerms): void {
+    const { mandate } = this;
+    const expected = [
+      ["wrong-chain", domain.chainId, this.domain.chainId],
+      ["wrong-contract", domain.registry, this.domain.registry],
+      ["wrong-token", token, mandate.token],
+    ] as const;
+    for (const [code, value, limit] of expected) {
+      if (value === limit) continue;
+      throw new BursarError(
+        code,
+        `${payee} asks for payment under ${value}; the mandate is for ${limit}.`,
+        { value, limit },
+        "Choose another service, or ask the owner for a mandate that fits.",
+      );
+    }
+    if (processors.includes(mandate.processor)) return;
+    throw new BursarError(
+      "processor-not-accepted",
+      `${payee} does not take receipts of ${mandate.processor}.`,
+      { value: mandate.processor, limit: processors.join(" ") },
+      "Choose another service, or ask the owner for a mandate with one of its processors.",
+    );
+  }
+
+  /** What the contract would refuse is refused before it is signed. */
+  #assertAllowed({ payee, amount }: Line, left: bigint): void {
+    const { paymentCap, payees, validUntil } = this.mandate;
+    const now = this.#around.now();
+    if (now > validUntil) {
+      throw new BursarError(
+        "mandate-expired",
+        `The mandate ended at ${validUntil}; it is ${now}.`,
+        { value: now, limit: validUntil },
+        ASK_OWNER,
+      );
+    }
+    if (amount > paymentCap) {
+      throw new BursarError(
+        "above-payment-cap",
+        `${amount} units are above the cap of ${paymentCap} for one payment.`,
+        { value: amount, limit: paymentCap },
+        "Buy less in one call or choose a cheaper payee; do not split one purchase into several payments.",
+      );
+    }
+    if (amount > left) {
+      throw new BursarError(
+        "above-budget",
+        `${amount} units do not fit: ${left} of the budget are left.`,
+        { value: amount, limit: left, remaining: left },
+        ASK_OWNER,
+      );
+    }
+    if (!allowsPayee(payees, payee)) {
+      throw new BursarError(
+        "payee-not-allowed",
+        `${payee} is not among the payees that the owner named.`,
+        { value: payee, limit: payees.join(" ") },
+        "Pay one of the named payees; do not retry this one.",
+      );
+    }
+  }
+
+  #left({ state: { spent, pending } }: AgentLedger): bigint {
+    return this.mandate.budget - spent - (pending?.amount ?? 0n) - this.#reserved;
+  }
+
+  /** The ledger as its book has it. */
+  async #open(): Promise<AgentLedger> {
+    const text = await this.#book.read();
+    if (this.#kept?.text === text) return this.#kept.ledger;
+    const record = text === null ? null : readRecord(this.domain, this.address, text);
+    const ledger = await this.#ledgerFrom(record?.state);
+    this.#kept = { text, ledger, quote: record?.quote };
+    return ledger;
+  }
+
+  async #keep(ledger: AgentLedger, quote?: SignedQuote): Promise<void> {
+    const text = writeRecord(this.domain, this.address, { state: ledger.state, quote });
+    if (text === this.#kept?.text) return;
+    await this.#book.write(text);
+    this.#kept = { text, ledger, quote };
+  }
+
+  async #ledgerFrom(state: LedgerState | undefined): Promise<AgentLedger> {
+    const secret = await this.#saltSecret();
+    const { domain, address: agent } = this;
+    return new AgentLedger({ domain, agent, secret, ...(state === undefined ? {} : { state }) });
+  }
+
+  #saltSecret(): Promise<Hex> {
+    this.#secret ??= saltSecret(this.#key, this.domain);
+    return this.#secret;
+  }
+
+  async #accessHeader(): Promise<string> {
+    const now = this.#around.now();
+    if (this.#access === null || this.#access.expiresAt < now + 60n) {
+      this.#access = await newAccess(this.#key, this.domain, now);
+    }
+    return this.#access.header;
+  }
+
+  #keepUnclaimed(paid: PaidRequest): void {
+    const key = keyOf(paid.payment.payment.line);
+    const others = this.#unclaimed.get(key) ?? [];
+    this.#unclaimed.set(key, [...others, paid]);
+    const [oldest] = this.#unclaimed.keys();
+    if (this.#unclaimed.size > UNCLAIMED && oldest !== undefined) this.#unclaimed.delete(oldest);
+  }
+
+  #claim(line: Line): PaidRequest | undefined {
+    const key = keyOf(line);
+    const [first, ...others] = this.#unclaimed.get(key) ?? [];
+    if (others.length === 0) this.#unclaimed.delete(key);
+    else this.#unclaimed.set(key, others);
+    return first;
+  }
+
+  /** Tells the hook of a refusal that `act` ends with. */
+  async #noted<T>(act: () => T | Promise<T>): Promise<T> {
+    try {
+      return await act();
+    } catch (error) {
+      this.#tellRefusal(error);
+      throw error;
+    }
+  }
+
+  #tellRefusal(error: unknown): void {
+    if (error instanceof BursarError && !UNDECIDED.includes(error.code))
+      this.#tell(() => this.#hooks.onRefusal?.(error));
+  }
+
+  #tellPaid(paid: PaidRequest, left: bigint): void {
+    this.#tell(() => this.#hooks.onPayment?.(paid));
+    if (this.#lowAt === null || left > this.#lowAt || this.#toldLow) return;
+    this.#toldLow = true;
+    this.#tell(() => this.#hooks.onLow?.(left));
+  }
+
+  /** Apart from the payment: a hook that throws must not look like a payment that failed. */
+  #tell(hook: () => void): void {
+    queueMicrotask(hook);
+  }
+}
+
+const ASK_OWNER = "Stop spending and ask the owner for a new mandate.";
+
+function refOfPurchase(ref: string | undefined, request: PaidRequestTarget | undefined): Hex {
+  if ((ref === undefined) === (request === undefined)) {
+    throw new BursarError("malformed-input", "A purchase has either a ref or a request.", {});
+  }
+  return request === undefined ? parseWire(bytes32Schema, ref) : requestRef(request);
+}
+
+/** @throws BursarError `quote-mismatch` */
+function assertOffer({ quote }: SignedQuote, line: Line): void {
+  if (keyOf(quote) === keyOf(line)) return;
+  throw new BursarError(
+    "quote-mismatch",
+    "The quote is for another payee, amount or request.",
+    { value: keyOf(quote), limit: keyOf(line) },
+    "Nothing was paid. Ask the payee for a quote of this very request.",
+  );
+}
+
+function keyOf({ payee, amount, ref }: Line): string {
+  return `${amount} to ${payee} for ${ref}`.toLowerCase();
+}
+
+function samePosition(one: LedgerState, other: LedgerState): boolean {
+  const told = ({ seq, spent, base, lines }: LedgerState): string => [seq, spent, base, ...lines.map(keyOf)].join(" ");
+  return told(one) === told(other);
+}
+
+function unproven(what: string): BursarError {
+  return new BursarError(
+    "head-mismatch",
+    `The ledger cannot be read back: ${what}.`,
+    {},
+    "Restore the agent's own book from a backup, or ask the owner for a new mandate.",
+  );
+}
