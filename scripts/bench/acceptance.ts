@@ -1,162 +1,279 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { fork, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { Agent, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { fileURLToPath } from "node:url";
 
 import {
-  AgentLedger,
-  headHex,
-  policyRoot,
-  recoverStrict,
-  signPayment,
-  termsHash,
+  encodePaymentHeader,
+  decodePaymentHeader,
   toWire,
-  hashPayment,
-  type Address,
-  type Domain,
+  verifyPaid,
   type Hex,
-  type Mandate,
+  type PageHash,
   type SignedPayment,
-  type Terms,
 } from "@bursar/protocol";
-import { createServer, Processor, receiptKey, Store } from "@bursar/relayer";
-import { id, Wallet, ZeroHash } from "ethers";
+import { loadPageHash, Processor, receiptKey, Store } from "@bursar/relayer";
+import { id, ZeroHash } from "ethers";
+import secp256k1 from "secp256k1/bindings.js";
+
+import { AMOUNT, DOMAIN, PAYEE, paymentsOf, PROCESSOR, recordOf } from "./load.ts";
 
 export interface AcceptanceReport {
-  /** Payments a second. */
-  inProcess: { agents: number; rate: number }[];
-  http: { agents: number; rate: number }[];
-  /** Signatures recovered a second, the greater part of the work. */
-  recover: number;
+  /** libsecp256k1's recoveries a second on one core: the reference of everything here. */
+  readonly recover: number;
   /** Rows inserted and synced a second, one a transaction. */
-  insert: number;
+  readonly insert: number;
+  /** Page hashes a second. */
+  readonly pageHash: number;
+  /** Payments a second in process, and microseconds of CPU for each. */
+  readonly inProcess: Rate;
+  /** The same over HTTP, of the processor's process alone; the load comes from another. */
+  readonly http: Rate;
+  /** At half of that load, milliseconds. */
+  readonly latency: { readonly rate: number; readonly p50: number; readonly p99: number };
+  /** A payee's offline check of header, payment and receipt, microseconds. */
+  readonly verification: number;
+  readonly memory: { readonly payments: number; readonly points: readonly MemoryPoint[] };
 }
 
-const DOMAIN: Domain = { chainId: 31_337n, registry: "0x00000000000000000000000000000000000000C3" };
-const TERMS: Terms = { version: 1, purpose: "benchmark", categories: [], hosts: [] };
-const PAYMENTS = 640;
-
-export async function measureAcceptance(): Promise<AcceptanceReport> {
-  const inProcess = [];
-  const http = [];
-  for (const agents of [1, 16, 64]) {
-    inProcess.push({
-      agents,
-      rate: await rate(agents, (processor) =>
-        Promise.resolve({ send: (signed) => processor.accept(signed), close: () => Promise.resolve() }),
-      ),
-    });
-    http.push({ agents, rate: await rate(agents, overHttp) });
-  }
-  const [signed] = await sign(new Wallet(id("bench.recover")), 1);
-  const digest = hashPayment(DOMAIN, signed!.payment);
-  return {
-    inProcess,
-    http,
-    recover: perSecond(400, () => recoverStrict(digest, signed!.signature)),
-    insert: insertRate(),
-  };
+export interface Rate {
+  readonly rate: number;
+  readonly cpu: number;
 }
 
-interface Sender {
-  send: (signed: SignedPayment) => Promise<unknown>;
-  close: () => Promise<unknown>;
+export interface MemoryPoint {
+  readonly payments: number;
+  /** MiB. */
+  readonly resident: number;
 }
 
-async function overHttp(processor: Processor): Promise<Sender> {
-  const server = createServer(processor);
-  const url = await server.listen({ host: "127.0.0.1", port: 0 });
-  return {
-    send: async (signed) => {
-      const answer = await fetch(`${url}/payments`, {
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify(toWire(signed)),
-      });
-      if (!answer.ok) throw new Error(await answer.text());
-      return (await answer.json()) as unknown;
-    },
-    close: () => server.close(),
-  };
+const AGENTS = 64;
+const SECONDS = 8;
+
+/** @param payments - how many the memory is watched over. */
+export async function measureAcceptance(payments: number, say: (text: string) => void): Promise<AcceptanceReport> {
+  const hashPage = await loadPageHash();
+  const lines = Array.from({ length: 7 }, (_, i) => BigInt(i + 1));
+  const pageHash = perSecond(3_000, () => hashPage(1n, lines, 2n));
+  const [recover, insert] = [recoverRate(), insertRate()];
+  say("acceptance in process");
+  const inProcess = await rateInProcess(hashPage);
+  say("acceptance over HTTP");
+  const { http, latency } = await overHttp(hashPage);
+  say(`memory over ${payments} payments`);
+  const memory = { payments, points: await memoryOver(payments, hashPage) };
+  return { recover, insert, pageHash, inProcess, http, latency, verification: await verification(hashPage), memory };
 }
 
-/** Agents side by side, each sending its next payment when the last has its receipt. Signing is not counted. */
-async function rate(agents: number, connect: (processor: Processor) => Promise<Sender>): Promise<number> {
-  const folder = mkdtempSync(join(tmpdir(), "bursar-bench-"));
-  const store = new Store(join(folder, "processor.db"));
-  const signer = new Wallet(id("bench.processor"));
-  const now = () => BigInt(Math.floor(Date.now() / 1_000));
-  const never = () => Promise.reject(new Error("the benchmark asks no chain"));
-  const processor = new Processor({
-    domain: DOMAIN,
-    store,
-    chain: { mandate: never, revocations: never },
-    key: receiptKey(signer),
-    settleWithin: 3_600n,
-    now,
-  });
-  const each = PAYMENTS / agents;
-  const queues = await Promise.all(
-    Array.from({ length: agents }, async (_, i) => {
-      const wallet = new Wallet(id(`bench.agent.${i}`));
-      store.transact(() =>
-        store.addMandate({
-          mandate: mandateOf(wallet.address as Address),
-          terms: TERMS,
-          unitScale: 1n,
-          settled: { base: 0n, seq: 0n, spent: 0n },
-          revokedAt: null,
-          closesAt: 2n ** 40n,
-        }),
-      );
-      return sign(wallet, each);
-    }),
-  );
-  const { send, close } = await connect(processor);
+async function rateInProcess(hashPage: PageHash): Promise<Rate> {
+  const { processor, close } = processorIn(hashPage);
+  const queues = signAll(hashPage, 100);
+  const before = process.cpuUsage();
   const began = performance.now();
   await Promise.all(
     queues.map(async (queue) => {
-      for (const signed of queue) await send(signed);
+      for (const signed of queue) await processor.accept(signed);
     }),
   );
   const seconds = (performance.now() - began) / 1_000;
-  await close();
-  store.close();
-  rmSync(folder, { recursive: true });
-  return PAYMENTS / seconds;
+  const { user, system } = process.cpuUsage(before);
+  close();
+  const count = AGENTS * 100;
+  return { rate: count / seconds, cpu: (user + system) / count };
 }
 
-function mandateOf(agent: Address): Mandate {
-  return {
-    owner: agent,
-    agent,
-    token: agent,
-    budget: 1_000_000n,
-    paymentCap: 1_000n,
-    validUntil: 2n ** 40n,
-    processor: agent,
-    payees: [],
-    policyRoot: headHex(policyRoot([], 1_000n)),
-    termsHash: termsHash(TERMS),
+async function overHttp(hashPage: PageHash): Promise<Pick<AcceptanceReport, "http" | "latency">> {
+  const folder = mkdtempSync(join(tmpdir(), "bursar-bench-"));
+  const { child, url } = await start(join(folder, "processor.db"));
+  const signers = Array.from({ length: AGENTS }, (_, i) => paymentsOf(i, hashPage));
+  const bodies = (each: number): string[][] =>
+    signers.map((signer) => Array.from({ length: each }, () => JSON.stringify(toWire(signer.next().value))));
+  const sendAll = async (queues: readonly string[][]): Promise<number> => {
+    // Signing took longer than an idle connection is kept.
+    const agent = new Agent({ keepAlive: true, maxSockets: AGENTS });
+    const began = performance.now();
+    await Promise.all(
+      queues.map(async (queue) => {
+        for (const body of queue) await post(agent, url, body);
+      }),
+    );
+    const seconds = (performance.now() - began) / 1_000;
+    agent.destroy();
+    return seconds;
   };
+  await sendAll(bodies(20));
+  const each = 300;
+  const queues = bodies(each);
+  const before = await usage(child);
+  const seconds = await sendAll(queues);
+  const after = await usage(child);
+  const count = AGENTS * each;
+  const http = { rate: count / seconds, cpu: (after.cpu - before.cpu) / count };
+  const latency = await latencyAt(1_250, signers, url);
+  child.kill();
+  await once(child, "close");
+  rmSync(folder, { recursive: true });
+  return { http, latency };
 }
 
-async function sign(wallet: Wallet, count: number): Promise<SignedPayment[]> {
-  const agent = wallet.address as Address;
-  const ledger = new AgentLedger({ domain: DOMAIN, agent, secret: id(agent) as Hex });
-  const signed: SignedPayment[] = [];
-  for (let i = 0; i < count; ++i) {
-    const { payment, salt } = ledger.append({
-      payee: "0x0000000000000000000000000000000000000051",
-      amount: 5n,
-      ref: ZeroHash as Hex,
-    });
-    signed.push({ agent, payment, signature: await signPayment(wallet, DOMAIN, payment), salt });
+/** An open load: a request leaves at its time, whether the last was answered or not. */
+async function latencyAt(
+  rate: number,
+  signers: readonly Generator<SignedPayment>[],
+  url: string,
+): Promise<AcceptanceReport["latency"]> {
+  const count = rate * SECONDS;
+  const queues = signers.map((signer) =>
+    Array.from({ length: Math.ceil(count / AGENTS) }, () =>
+      JSON.stringify(toWire(signer.next().value as SignedPayment)),
+    ),
+  );
+  const latencies: number[] = [];
+  const agent = new Agent({ keepAlive: true, maxSockets: AGENTS });
+  const began = performance.now();
+  /** An agent's next payment waits for its last, as real ones do; its latency counts from when it was due. */
+  await Promise.all(
+    queues.map(async (queue, index) => {
+      for (const [turn, body] of queue.entries()) {
+        const due = began + ((turn * AGENTS + index) * 1_000) / rate;
+        const wait = due - performance.now();
+        if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
+        const left = Math.max(due, performance.now() - 1);
+        await post(agent, url, body);
+        latencies.push(performance.now() - left);
+      }
+    }),
+  );
+  agent.destroy();
+  latencies.sort((a, b) => a - b);
+  const at = (share: number): number => latencies[Math.floor(latencies.length * share)]!;
+  return { rate, p50: at(0.5), p99: at(0.99) };
+}
+
+async function memoryOver(payments: number, hashPage: PageHash): Promise<MemoryPoint[]> {
+  const folder = mkdtempSync(join(tmpdir(), "bursar-bench-"));
+  const path = join(folder, "processor.db");
+  const { child, url } = await start(path);
+  const agent = new Agent({ keepAlive: true, maxSockets: AGENTS });
+  const signers = Array.from({ length: AGENTS }, (_, i) => paymentsOf(i, hashPage));
+  const points: MemoryPoint[] = [];
+  const steps = 10;
+  for (let step = 1; step <= steps; ++step) {
+    const each = Math.ceil(payments / steps / AGENTS);
+    await Promise.all(
+      signers.map(async (signer) => {
+        for (let i = 0; i < each; ++i) await post(agent, url, JSON.stringify(toWire(signer.next().value)));
+      }),
+    );
+    points.push({ payments: step * each * AGENTS, resident: (await usage(child)).memory / 2 ** 20 });
   }
-  return signed;
+  agent.destroy();
+  child.kill();
+  await once(child, "close");
+  if (statSync(path).size === 0) throw new Error("nothing was written");
+  rmSync(folder, { recursive: true });
+  return points;
 }
 
+async function verification(hashPage: PageHash): Promise<number> {
+  const { processor, close } = processorIn(hashPage);
+  const headers: string[] = [];
+  const signer = paymentsOf(0, hashPage);
+  for (let i = 0; i < 500; ++i) {
+    const payment = signer.next().value;
+    headers.push(encodePaymentHeader({ domain: DOMAIN, payment, receipt: await processor.accept(payment) }));
+  }
+  close();
+  const expected = {
+    domain: DOMAIN,
+    payee: PAYEE,
+    amount: AMOUNT,
+    ref: ZeroHash,
+    processor: PROCESSOR.address,
+  } as const;
+  const now = BigInt(Math.floor(Date.now() / 1_000));
+  let next = 0;
+  const rate = perSecond(5_000, () =>
+    verifyPaid(decodePaymentHeader(headers[next++ % headers.length]!), {
+      ...expected,
+      ref: ZeroHash as Hex,
+      processor: expected.processor as Hex,
+      now,
+    }),
+  );
+  return 1e6 / rate;
+}
+
+function processorIn(hashPage: PageHash): { processor: Processor; close: () => void } {
+  const folder = mkdtempSync(join(tmpdir(), "bursar-bench-"));
+  const store = new Store(join(folder, "processor.db"));
+  store.transact(() => {
+    for (let agent = 0; agent < AGENTS; ++agent) store.addMandate(recordOf(agent));
+  });
+  const nothing = (): Promise<never> => Promise.reject(new Error("the benchmark asks no chain"));
+  const processor = new Processor({
+    domain: DOMAIN,
+    store,
+    chain: { mandate: nothing, revocations: nothing },
+    key: receiptKey(PROCESSOR),
+    settleWithin: 3_600n,
+    hashPage,
+    now: () => BigInt(Math.floor(Date.now() / 1_000)),
+  });
+  const close = (): void => {
+    store.close();
+    rmSync(folder, { recursive: true });
+  };
+  return { processor, close };
+}
+
+function signAll(hashPage: PageHash, each: number): SignedPayment[][] {
+  return Array.from({ length: AGENTS }, (_, agent) => {
+    const signer = paymentsOf(agent, hashPage);
+    return Array.from({ length: each }, () => signer.next().value);
+  });
+}
+
+async function start(path: string): Promise<{ child: ChildProcess; url: string }> {
+  const child = fork(fileURLToPath(new URL("processor-process.ts", import.meta.url)), [path, String(AGENTS)], {
+    execArgv: ["--import", "tsx", "--expose-gc"],
+  });
+  const [{ url }] = (await once(child, "message")) as [{ url: string }];
+  return { child, url };
+}
+
+async function usage(child: ChildProcess): Promise<{ cpu: number; memory: number }> {
+  child.send("usage");
+  const [answer] = (await once(child, "message")) as [{ cpu: number; memory: number }];
+  return answer;
+}
+
+function post(agent: Agent, url: string, body: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const headers = { "content-type": "application/json", "content-length": Buffer.byteLength(body) };
+    const sent = request(`${url}/payments`, { method: "POST", agent, headers }, (answer) => {
+      let text = "";
+      answer.on("data", (chunk: Buffer) => (text += String(chunk)));
+      answer.on("end", () => (answer.statusCode === 200 ? resolve() : reject(new Error(text))));
+    });
+    sent.on("error", reject);
+    sent.end(body);
+  });
+}
+
+function recoverRate(): number {
+  const [digest, key] = [Buffer.from(id("digest").slice(2), "hex"), Buffer.from(id("key").slice(2), "hex")];
+  const { signature, recid } = secp256k1.ecdsaSign(digest, key);
+  return perSecond(20_000, () => secp256k1.ecdsaRecover(signature, recid, digest, false));
+}
+
+/** After a fifth of the work to warm up. */
 function perSecond(count: number, work: () => unknown): number {
+  for (let i = 0; i < count / 5; ++i) work();
   const began = performance.now();
   for (let i = 0; i < count; ++i) work();
   return (count * 1_000) / (performance.now() - began);

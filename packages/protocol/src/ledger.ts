@@ -145,11 +145,12 @@ export interface Draft {
  */
 export class AgentLedger {
   readonly #secret: Hex;
+  readonly #hashPage: PageHash;
   #position: Position;
   #pending: Step | null = null;
 
   /** @throws malformed-input when `state` contradicts itself or is of another ledger. */
-  constructor(options: { domain: Domain; agent: Address; secret: Hex; state?: LedgerState }) {
+  constructor(options: { domain: Domain; agent: Address; secret: Hex; state?: LedgerState; hashPage?: PageHash }) {
     const start = startOf(options.domain, options.agent);
     const { pending, ...position } = options.state ?? { ...start, pending: null };
     if (BigInt(position.lines.length) !== offsetOf(position.seq)) {
@@ -165,6 +166,7 @@ export class AgentLedger {
       });
     }
     this.#secret = options.secret;
+    this.#hashPage = options.hashPage ?? pageHash;
     this.#position = position;
     if (pending !== null) this.#pending = this.#step(pending);
   }
@@ -223,7 +225,7 @@ export class AgentLedger {
   #step(line: Line): Step {
     const page = pageOf(this.#position.seq + 1n);
     const salt = pageSalt(this.#secret, page);
-    const { payment, position } = advance(this.#position, line, salt);
+    const { payment, position } = advance(this.#position, line, salt, this.#hashPage);
     return { draft: { payment, salt, page }, position };
   }
 }

@@ -8,6 +8,7 @@ export * from "./http.ts";
 export * from "./keyring.ts";
 export * from "./mission.ts";
 export * from "./outbox.ts";
+export * from "./page-hash.ts";
 export * from "./planner.ts";
 export * from "./processor.ts";
 export * from "./records.ts";
