@@ -2,7 +2,18 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { signWithKey, type Address, type Hex } from "@bursar/protocol";
+import {
+  decodePaymentHeader,
+  encodePaymentHeader,
+  parseWire,
+  signedPaymentSchema,
+  signedReceiptSchema,
+  signWithKey,
+  toWire,
+  verifyPaid,
+  type Address,
+  type Hex,
+} from "@bursar/protocol";
 import {
   Chain,
   DirectSettler,
@@ -323,6 +334,42 @@ describe("The life of a payment", function () {
       .filter((fragment) => "stateMutability" in fragment && fragment.stateMutability === "nonpayable")
       .map((fragment) => ("name" in fragment ? fragment.name : fragment.type));
     expect(mutating).to.deep.equal(["settle"]);
+  });
+
+  it("accepts nothing while its clock is more than a minute behind the chain's, and goes on once it is set", async () => {
+    const agent = await rail.open();
+    const { timestamp } = (await rail.provider.getBlock("latest"))!;
+    await rail.provider.send("evm_setNextBlockTimestamp", [timestamp + 3_600]);
+    await rail.provider.send("evm_mine", []);
+    await rail.processor.refresh();
+    const request = await agent.sign(rail.payee(), 1n);
+    const refused = await refusalOf(() => rail.processor.accept(request));
+    expect([refused.code, refused.details["limit"]]).to.deep.equal(["clock-behind", "60"]);
+    rail.skew += 3_600n;
+    await rail.processor.refresh();
+    expect(await rail.processor.accept(request)).to.have.property("receipt");
+  });
+
+  it("K12, as far as it goes today: what was receipted and never settled is told claimable, and the payee's file is whole", async () => {
+    const agent = await rail.open();
+    const shop = rail.payee();
+    const payment = await agent.sign(shop, 5n);
+    const receipt = await rail.processor.accept(payment);
+    const file = JSON.stringify(toWire({ domain: rail.domain, payment, receipt }));
+    rail.skew += 3_600n + 7_200n + 1n;
+    expect(statusOf(agent)).to.equal("claimable");
+    const kept = JSON.parse(file) as Record<string, unknown>;
+    const saved = decodePaymentHeader(
+      encodePaymentHeader({
+        domain: rail.domain,
+        payment: parseWire(signedPaymentSchema, kept["payment"]),
+        receipt: parseWire(signedReceiptSchema, kept["receipt"]),
+      }),
+    );
+    const then = receipt.receipt.settleBy - 1n;
+    const processor = rail.processorKey.address as Address;
+    const expected = { domain: rail.domain, payee: shop, amount: 5n, ref: ZeroHash as Hex, processor, now: then };
+    expect(() => verifyPaid(saved, expected)).not.to.throw();
   });
 
   it("signs nothing more for a mandate of which the chain knows more than the books, as after an old backup", async () => {

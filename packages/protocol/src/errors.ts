@@ -15,6 +15,7 @@ export const ERRORS = {
   "mandate-revoked": { status: 409, title: "The mandate is revoked" },
   "mandate-expired": { status: 409, title: "The mandate has expired" },
   "mandate-closed": { status: 409, title: "The mandate is closed" },
+  "clock-behind": { status: 503, title: "The processor's clock is behind the chain's" },
   "books-behind": { status: 409, title: "The chain knows payments that the processor's books do not" },
   "policy-mismatch": { status: 422, title: "The mandate's payee list and policy root differ" },
   "terms-mismatch": { status: 422, title: "The terms are not the ones that the owner signed" },

@@ -87,8 +87,14 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
     return Math.max(0, newest - (this.confirmations - 1));
   }
 
+  /** The time spans that the deployment promises, in seconds. */
+  async windows(): Promise<{ settleBy: bigint; grace: bigint }> {
+    const { settleBy, grace } = await reach(() => this.registry.windows());
+    return { settleBy, grace };
+  }
+
   /** At most {@link LOG_RANGE} blocks at a time: nodes answer no more. */
-  async revocations(fromBlock: number): Promise<{ upTo: number; revoked: RevocationOnChain[] }> {
+  async revocations(fromBlock: number): Promise<{ upTo: number; time: bigint; revoked: RevocationOnChain[] }> {
     const upTo = Math.min(await this.finalBlock(), fromBlock + LOG_RANGE);
     const events = await reach(() =>
       this.registry.queryFilter(this.registry.filters.MandateRevoked(), fromBlock, upTo),
@@ -98,7 +104,8 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
       at: BigInt((await reach(() => event.getBlock())).timestamp),
       closesAt: event.args.closesAt,
     }));
-    return { upTo, revoked: await Promise.all(revoked) };
+    const block = await reach(() => this.provider.getBlock(upTo));
+    return { upTo, time: BigInt(block?.timestamp ?? 0), revoked: await Promise.all(revoked) };
   }
 
   async checkRows(rows: SettleCall["rows"], credits: SettleCall["credits"], from: Address): Promise<string | null> {

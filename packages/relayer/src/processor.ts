@@ -68,8 +68,8 @@ export interface RevocationOnChain {
 /** The processor's view of the chain, as far as accepting needs it: final state only. */
 export interface MandateReader {
   mandate(agent: Address): Promise<MandateOnChain>;
-  /** The revocations from a block on, and the block up to which that is all. */
-  revocations(fromBlock: number): Promise<{ upTo: number; revoked: RevocationOnChain[] }>;
+  /** The revocations from a block on, the block up to which that is all, and its time in Unix seconds. */
+  revocations(fromBlock: number): Promise<{ upTo: number; time: bigint; revoked: RevocationOnChain[] }>;
 }
 
 /** What an agent or owner may ask of a mandate; amounts in units. */
@@ -143,6 +143,8 @@ interface Pending {
 const GROUP = 64;
 /** Accounts that are kept at hand. */
 const KEPT = 10_000;
+/** Seconds that the processor's clock may be behind the chain's. */
+const MAX_SKEW = 60n;
 /** Seconds that a direct payment needs to reach the chain before its authorisation ends. */
 const MARGIN = 6n;
 
@@ -157,6 +159,8 @@ export class Processor {
   /** Mandates whose chain knows more than these books: nothing is signed for them. */
   readonly #fenced = new Set<Address>();
   #generation = -1;
+  /** Seconds by which the chain's last final block is ahead of this machine's clock. */
+  #behind = 0n;
   #pending: Pending[] = [];
 
   constructor(options: ProcessorOptions) {
@@ -248,10 +252,14 @@ export class Processor {
     store.markRevoked(old, now());
   }
 
-  /** Takes over revocations that the chain has seen. */
+  /**
+   * Takes over revocations that the chain has seen, and looks at its clock: with one that is far behind, mandates would
+   * be spent after their end, so nothing is accepted then.
+   */
   async refresh(): Promise<void> {
-    const { store, chain } = this.#options;
-    const { upTo, revoked } = await chain.revocations(store.cursor(REVOCATIONS) ?? 0);
+    const { store, chain, now } = this.#options;
+    const { upTo, time, revoked } = await chain.revocations(store.cursor(REVOCATIONS) ?? 0);
+    this.#behind = time - now();
     const known = revoked.filter(({ agent }) => store.mandate(agent) !== undefined);
     if (known.length === 0 && upTo === store.cursor(REVOCATIONS)) return;
     store.transact(() => {
@@ -522,6 +530,14 @@ export class Processor {
     const { store, now, impossible = [] } = this.#options;
     const record = store.mandateOf(agent);
     const { tail, reserved, spending } = this.#account(agent);
+    if (this.#behind > MAX_SKEW) {
+      throw new BursarError(
+        "clock-behind",
+        `The processor's clock is ${this.#behind} s behind the chain's.`,
+        { value: this.#behind, limit: MAX_SKEW },
+        "Try again later; the operator has to set the clock.",
+      );
+    }
     if (this.#fenced.has(agent)) throw booksBehind(agent, null, tail.position.seq);
     return { record, tail, reserved, spending, profile: store.payee(payee), impossible, now: now() };
   }
