@@ -1,6 +1,7 @@
 import {
   addressSchema,
   BursarError,
+  ERRORS,
   intentSchema,
   mandateSchema,
   parseWire,
@@ -18,7 +19,7 @@ import { z } from "zod";
 
 import type { Intents, IntentView } from "../intents.ts";
 import { routeSchema, type Routes } from "./route.ts";
-import { signPage, statePage, unknownPage, type Page } from "./sign-page.ts";
+import { errorPage, signPage, statePage, type Page } from "./sign-page.ts";
 
 export interface IntentRoutesOptions {
   readonly intents: Intents;
@@ -149,8 +150,8 @@ export function intentRoutes({ intents, domain, now, mayRead }: IntentRoutesOpti
           const view = await shown(request, agent);
           return await sendPage(reply, "mandate" in view ? signPage(view, domain) : statePage(view));
         } catch (error) {
-          if (!(error instanceof BursarError) || error.code !== "not-found") throw error;
-          return sendPage(reply.status(404), unknownPage(error.message, error.advice));
+          if (!(error instanceof BursarError)) throw error;
+          return sendPage(reply.status(ERRORS[error.code].status), errorPage(error.message, error.advice));
         }
       },
     );

@@ -116,16 +116,16 @@ export function signPage(view: IntentView, domain: Domain): Page {
   `);
 }
 
-/** The page of an intent that is signed: what it says is for those who may read it. */
+/** The page of an intent that is no longer for signing: what it says is for those who may read it. */
 export function statePage({ agent, state }: Pick<IntentView, "agent" | "state">): Page {
   return page(html`
-    <h1>This intent is signed</h1>
+    <h1>There is nothing left to sign</h1>
     <p class="attention">The mandate of the agent <code>${agent}</code> is ${state}.</p>
   `);
 }
 
-/** The page for an intent that nobody knows. */
-export function unknownPage(message: string, advice = ""): Page {
+/** The page in place of one that cannot be shown. */
+export function errorPage(message: string, advice = ""): Page {
   return page(html`
     <h1>There is nothing to sign</h1>
     <p class="attention">${message} ${advice}</p>
