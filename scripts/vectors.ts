@@ -21,9 +21,12 @@ import {
   evaluateRows,
   formatAmount,
   genesis,
+  hashAccess,
   hashLine,
   hashMandate,
   hashPayment,
+  hashProfile,
+  hashQuote,
   hashReceipt,
   hashRevocation,
   headHex,
@@ -42,8 +45,11 @@ import {
   rationalSum,
   requestRef,
   rowValues,
+  signAccess,
   signMandate,
   signPayment,
+  signProfile,
+  signQuote,
   signReceipt,
   signRevocation,
   termsHash,
@@ -138,12 +144,53 @@ async function typedData() {
     "before any payment": { agent: account("agent"), afterSeq: 0n },
     "after the seventh payment": { agent: account("agent"), afterSeq: 7n },
   };
+  const accesses = {
+    "for an hour": { account: account("agent"), expiresAt: NOON + 3_600n },
+    "with the latest end": { account: account("agent"), expiresAt: MAX_TOTAL },
+  };
+  const profiles = {
+    "one host": {
+      payee: account("owner"),
+      name: "Weather",
+      host: "api.weather.example",
+      category: "weather",
+      issuedAt: NOON,
+    },
+    "many hosts, letters of two bytes": {
+      payee: account("owner"),
+      name: "Märkte",
+      host: "*.market.example",
+      category: "data.market",
+      issuedAt: NOON + 1n,
+    },
+  };
+  const quotes = {
+    "a smallest one": {
+      payee: account("owner"),
+      amount: 1n,
+      ref: word("invoice"),
+      host: "a.market.example",
+      category: "data.market.fx",
+      expiresAt: NOON + 60n,
+    },
+    "a largest one": {
+      payee: account("owner"),
+      amount: MAX_AMOUNT,
+      ref: word("invoice"),
+      host: "a.market.example",
+      category: "data",
+      expiresAt: MAX_TOTAL,
+    },
+  };
 
   const agent = wallet("agent");
   const owner = wallet("owner");
   const processor = wallet("processor");
   const typeHashes = Object.fromEntries(
-    (["Mandate", "Payment", "Line", "Receipt", "Revocation"] as const).map((name) => [name, id(encodeType(name))]),
+    (["Mandate", "Payment", "Line", "Receipt", "Revocation", "Access", "Profile", "Quote"] as const).map((name) => [
+      name,
+      id(encodeType(name)),
+    ]),
   );
   return {
     domain,
@@ -176,6 +223,21 @@ async function typedData() {
       revocation: message,
       digest: hashRevocation(domain, message),
       signature: await signRevocation(owner, domain, message),
+    })),
+    accesses: await each(accesses, async (message) => ({
+      access: message,
+      digest: hashAccess(domain, message),
+      signature: await signAccess(agent, domain, message),
+    })),
+    profiles: await each(profiles, async (message) => ({
+      profile: message,
+      digest: hashProfile(domain, message),
+      signature: await signProfile(owner, domain, message),
+    })),
+    quotes: await each(quotes, async (message) => ({
+      quote: message,
+      digest: hashQuote(domain, message),
+      signature: await signQuote(owner, domain, message),
     })),
   };
 }

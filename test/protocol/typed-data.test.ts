@@ -4,9 +4,12 @@ import fc from "fast-check";
 import {
   domainSchema,
   eip712Domain,
+  hashAccess,
   hashLine,
   hashMandate,
   hashPayment,
+  hashProfile,
+  hashQuote,
   hashReceipt,
   hashRevocation,
   lineSchema,
@@ -16,6 +19,7 @@ import {
   parseAddress,
   parseWire,
   paymentSchema,
+  quoteSchema,
   receiptSchema,
   recoverStrict,
   revocationSchema,
@@ -44,6 +48,9 @@ const SPEC = {
   Receipt:
     "Receipt(address agent,uint64 seq,address payee,uint40 amount,bytes32 ref,bytes32 head,uint64 settleBy,uint64 logIndex)",
   Revocation: "Revocation(address agent,uint64 afterSeq)",
+  Access: "Access(address account,uint64 expiresAt)",
+  Profile: "Profile(address payee,string name,string host,string category,uint64 issuedAt)",
+  Quote: "Quote(address payee,uint40 amount,bytes32 ref,string host,string category,uint64 expiresAt)",
 };
 
 /** An EIP-712 digest put together by hand. */
@@ -123,6 +130,39 @@ describe("typed data", () => {
       expect(recoverStrict(digest as Hex, signature as Hex)).to.equal(vectors.signers.agent);
       expect(hashPayment(parseWire(domainSchema, vectors.otherChain), p)).to.equal(elsewhere.digestOnOtherChain);
       expect(hashPayment(parseWire(domainSchema, vectors.otherContract), p)).to.equal(elsewhere.digestOnOtherContract);
+    });
+  }
+
+  for (const { name, access, digest, signature } of vectors.accesses) {
+    it(`an access hashes as written: ${name}`, () => {
+      const { account, expiresAt } = access;
+      const message = { account: parseAddress(account), expiresAt: BigInt(expiresAt) };
+      expect(hashAccess(domain, message)).to.equal(digest);
+      expect(digestOf(["bytes32", "address", "uint64"], [id(SPEC.Access), account, expiresAt])).to.equal(digest);
+      expect(recoverStrict(digest as Hex, signature as Hex)).to.equal(vectors.signers.agent);
+    });
+  }
+
+  for (const { name, profile, digest, signature } of vectors.profiles) {
+    it(`a profile hashes as written: ${name}`, () => {
+      const { payee, name: title, host, category, issuedAt } = profile;
+      const message = { ...profile, payee: parseAddress(payee), issuedAt: BigInt(issuedAt) };
+      expect(hashProfile(domain, message)).to.equal(digest);
+      const types = ["bytes32", "address", "bytes32", "bytes32", "bytes32", "uint64"];
+      expect(digestOf(types, [id(SPEC.Profile), payee, id(title), id(host), id(category), issuedAt])).to.equal(digest);
+      expect(recoverStrict(digest as Hex, signature as Hex)).to.equal(vectors.signers.owner);
+    });
+  }
+
+  for (const { name, quote, digest, signature } of vectors.quotes) {
+    it(`a quote hashes as written: ${name}`, () => {
+      const message = parseWire(quoteSchema, quote);
+      expect(hashQuote(domain, message)).to.equal(digest);
+      const { payee, amount, ref, host, category, expiresAt } = quote;
+      const types = ["bytes32", "address", "uint40", "bytes32", "bytes32", "bytes32", "uint64"];
+      const values = [id(SPEC.Quote), payee, amount, ref, id(host), id(category), expiresAt];
+      expect(digestOf(types, values)).to.equal(digest);
+      expect(recoverStrict(digest as Hex, signature as Hex)).to.equal(vectors.signers.owner);
     });
   }
 
