@@ -9,7 +9,7 @@ export function keccak(bytes: Uint8Array): Uint8Array {
   return hasher.init().update(bytes).digest("binary");
 }
 
-interface Curve {
+export interface Curve {
   recover: (digest: Uint8Array, rs: Uint8Array, recovery: 0 | 1) => Uint8Array | null;
   sign: (digest: Uint8Array, privateKey: Uint8Array) => { rs: Uint8Array; recovery: number };
 }
@@ -18,7 +18,7 @@ interface Curve {
 const curve = await native().catch(wasm);
 
 /** The package's index falls back silently to a slow curve in JavaScript: its bindings are named instead. */
-async function native(): Promise<Curve> {
+export async function native(): Promise<Curve> {
   const { default: library } = await import("secp256k1/bindings.js");
   return {
     recover: (digest, rs, recovery) => {
@@ -35,7 +35,8 @@ async function native(): Promise<Curve> {
   };
 }
 
-async function wasm(): Promise<Curve> {
+/** libsecp256k1 in WebAssembly. */
+export async function wasm(): Promise<Curve> {
   const { instantiateSecp256k1 } = await import("@bitauth/libauth");
   const library = await instantiateSecp256k1();
   return {
