@@ -3,7 +3,7 @@ import tseslint from "typescript-eslint";
 
 export default tseslint.config(
   {
-    ignores: ["artifacts/", "build/", "cache/", "coverage/", "typechain-types/", "node_modules/"],
+    ignores: ["artifacts/", "build/", "cache/", "coverage/", "typechain-types/", "node_modules/", "packages/*/assembly/"],
   },
   js.configs.recommended,
   ...tseslint.configs.strictTypeChecked,

@@ -12,10 +12,12 @@ const STAGES: readonly { name: string; command: string }[] = [
   { name: "prettier", command: "prettier --check --log-level warn ." },
   { name: "vectors", command: "node --import tsx scripts/vectors.ts --check" },
   { name: "protocol", command: "mocha --import=tsx 'test/protocol/**/*.test.ts'" },
+  { name: "poseidon", command: "mocha --import=tsx 'test/poseidon/**/*.test.ts'" },
   { name: "circuits", command: "mocha --import=tsx 'test/circuits/**/*.test.ts'" },
   { name: "solidity", command: "hardhat test solidity" },
   { name: "contracts", command: "hardhat test mocha" },
   { name: "relayer", command: "mocha --import=tsx 'test/relayer/**/*.test.ts'" },
+  { name: "sdk", command: "mocha --import=tsx 'test/sdk/**/*.test.ts'" },
   { name: "deploy", command: "mocha --import=tsx 'test/deploy/**/*.test.ts'" },
   { name: "integration", command: "mocha --import=tsx 'test/integration/**/*.test.ts'" },
 ];
