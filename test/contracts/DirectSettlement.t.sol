@@ -21,7 +21,10 @@ contract DirectSettlementTest {
     uint256 private constant HOME = 31_337;
     uint256 private constant END = type(uint256).max;
     address private constant TOKEN = address(0x70);
-    bytes32 private constant TYPEHASH = keccak256(
+    bytes32 private constant DEBIT_TYPEHASH = keccak256(
+        "Mandate(address owner,address token,address payee,uint256 amount,uint256 nonce,uint256 deadline,bytes32 ref)"
+    );
+    bytes32 private constant TRANSFER_TYPEHASH = keccak256(
         "TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,"
         "bytes32 nonce)"
     );
@@ -101,6 +104,25 @@ contract DirectSettlementTest {
         _submit(one, true);
     }
 
+    function testFuzz_debits_exactly_what_was_signed_once_and_in_time(
+        uint256 key,
+        IDirectSettlement.Debit memory one,
+        uint8 decimals,
+        uint64 time,
+        int8 deadline
+    ) external {
+        _scale = 10 ** (decimals % 19);
+        uint256 present = uint256(time) + 1_000;
+        VM.warp(present);
+        one.deadline = uint256(int256(present) + deadline);
+        _signDebit(key, one);
+
+        bool expected = deadline >= 0 && one.amount % _scale == 0;
+        _submitDebit(one, expected);
+        _submitDebit(one, false);
+        if (_direct.debitState(one.owner, one.nonce) != expected) revert Accepted(!expected, expected);
+    }
+
     /// @notice Plays {IMandateRegistry.payDirect}.
     function payDirect(
         address processor,
@@ -135,26 +157,57 @@ contract DirectSettlementTest {
     }
 
     function _sign(uint256 key, IDirectSettlement.Transfer memory one) private view {
-        key = (key % (KEY_ORDER - 1)) + 1;
-        one.from = VM.addr(key);
+        one.from = VM.addr(_keyOf(key));
         bytes32 message = keccak256(
-            abi.encode(TYPEHASH, one.from, one.to, one.value, one.validAfter, one.validBefore, one.nonce)
+            abi.encode(TRANSFER_TYPEHASH, one.from, one.to, one.value, one.validAfter, one.validBefore, one.nonce)
         );
-        bytes32 digest = keccak256(abi.encodePacked(hex"1901", _direct.domainSeparatorOf(TOKEN), message));
-        (uint8 v, bytes32 r, bytes32 s) = VM.sign(key, digest);
-        one.signature = abi.encodePacked(r, s, v);
+        one.signature = _signature(key, _direct.domainSeparatorOf(TOKEN), message);
+    }
+
+    function _signDebit(uint256 key, IDirectSettlement.Debit memory one) private view {
+        one.owner = VM.addr(_keyOf(key));
+        bytes32 message = keccak256(
+            abi.encode(DEBIT_TYPEHASH, one.owner, one.token, one.payee, one.amount, one.nonce, one.deadline, one.ref)
+        );
+        one.signature = _signature(key, _direct.debitDomainSeparator(), message);
+    }
+
+    function _signature(uint256 key, bytes32 separator, bytes32 message) private pure returns (bytes memory) {
+        bytes32 digest = keccak256(abi.encodePacked(hex"1901", separator, message));
+        (uint8 v, bytes32 r, bytes32 s) = VM.sign(_keyOf(key), digest);
+        return abi.encodePacked(r, s, v);
+    }
+
+    function _keyOf(uint256 seed) private pure returns (uint256) {
+        return (seed % (KEY_ORDER - 1)) + 1;
+    }
+
+    function _submit(IDirectSettlement.Transfer memory one, bool expected) private {
+        IDirectSettlement.Transfer[] memory transfers = new IDirectSettlement.Transfer[](1);
+        transfers[0] = one;
+        _call(
+            abi.encodeCall(_direct.transferWithAuthorizations, (transfers)),
+            expected,
+            abi.encode(address(this), one.from, TOKEN, one.to, one.value / _scale, one.payees)
+        );
+    }
+
+    function _submitDebit(IDirectSettlement.Debit memory one, bool expected) private {
+        IDirectSettlement.Debit[] memory debits = new IDirectSettlement.Debit[](1);
+        debits[0] = one;
+        _call(
+            abi.encodeCall(_direct.debit, (debits)),
+            expected,
+            abi.encode(address(this), one.owner, one.token, one.payee, one.amount / _scale, one.payees)
+        );
     }
 
     /// @dev Accepted or not, the registry hears of it exactly then, and in exactly these words.
-    function _submit(IDirectSettlement.Transfer memory one, bool expected) private {
+    function _call(bytes memory data, bool expected, bytes memory meant) private {
         uint256 calls = _calls;
-        IDirectSettlement.Transfer[] memory transfers = new IDirectSettlement.Transfer[](1);
-        transfers[0] = one;
-        (bool accepted, ) = address(_direct).call(abi.encodeCall(_direct.transferWithAuthorizations, (transfers)));
+        (bool accepted, ) = address(_direct).call(data);
         if (accepted != expected) revert Accepted(accepted, expected);
         if (_calls != calls + (expected ? 1 : 0)) revert Paid(_calls - calls, expected ? 1 : 0);
-        if (!expected) return;
-        bytes32 meant = keccak256(abi.encode(address(this), one.from, TOKEN, one.to, one.value / _scale, one.payees));
-        if (_paid != meant) revert PaidOtherwise(_paid, meant);
+        if (expected && _paid != keccak256(meant)) revert PaidOtherwise(_paid, keccak256(meant));
     }
 }
