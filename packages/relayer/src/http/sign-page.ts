@@ -156,7 +156,7 @@ const UNSIGNABLE: Partial<Record<IntentView["state"], string>> = {
   expired: "The time of this mandate is over. Ask the agent for a new one.",
 };
 
-function replacement({ replaces, mandate }: IntentView, money: (units: bigint) => string): Markup {
+function replacement({ replaces }: IntentView, money: (units: bigint) => string): Markup {
   const { agent, state, remaining, revocationSigned } = replaces!;
   return html`
     <section>
@@ -168,8 +168,8 @@ function replacement({ replaces, mandate }: IntentView, money: (units: bigint) =
       ${
         state === "open" && !revocationSigned
           ? html`<label>
-              <input type="checkbox" id="revoke" /> Also end the old mandate on chain. My wallet asks for a second
-              signature, and what is left of ${money(remaining)} comes back to ${mandate.owner} earlier.
+              <input type="checkbox" id="revoke" /> Also end the old mandate on chain, so that its rest comes back to me
+              earlier. My wallet then asks for a second signature.
             </label>`
           : ""
       }
