@@ -12,6 +12,7 @@ import {
   policyRoot,
   requestRef,
   signPayment,
+  signQuote,
   signReceipt,
   verifyPaid,
   type Address,
@@ -202,6 +203,24 @@ describe("a payee's offline check", () => {
     refusal("receipt-invalid", () => verifyPaid({ ...paid, receipt: elsewhere.receipt }, expected));
   });
 
+  it("takes receipts of each accepted processor, tells whose one is, and refuses every other (K13)", async () => {
+    const paid = await paidRequest();
+    const several = [stranger.address as Address, processor.address as Address];
+    expect(verifyPaid(paid, { ...expected, processor: several })).to.equal(processor.address);
+    expect(verifyPaid(paid, expected)).to.equal(processor.address);
+    refusal("processor-not-accepted", () => verifyPaid(paid, { ...expected, processor: [several[0]!] }));
+    refusal("processor-not-accepted", () => verifyPaid(paid, { ...expected, processor: [] }));
+    const short = { ...paid, receipt: { ...paid.receipt, signature: "0x" as const } };
+    refusal("receipt-invalid", () => verifyPaid(short, { ...expected, processor: several }));
+    refusal("wrong-processor", () =>
+      verifyPaid(paid, {
+        ...expected,
+        processor: several,
+        onChain: { mandate: { ...mandate, processor: several[0]! }, token },
+      }),
+    );
+  });
+
   it("keeps why a receipt's signature is refused", async () => {
     const paid = await paidRequest();
     const short = { ...paid, receipt: { ...paid.receipt, signature: "0x" as const } };
@@ -281,6 +300,22 @@ describe("the payment headers (x402 v2)", () => {
         extra: { registry: domain.registry, unitScale: "1", ref, processors: [processor.address] },
       },
     ]);
+  });
+
+  it("carry the payee's signed offer", async () => {
+    const quote = {
+      payee,
+      amount: 2500n,
+      ref,
+      host: "api.example.com",
+      category: "weather",
+      expiresAt: now + 300n,
+    };
+    const signed = { quote, signature: await signQuote(stranger, domain, quote) };
+    expect(decodePaymentRequired(encodePaymentRequired({ ...terms, quote: signed }))).to.deep.equal({
+      ...terms,
+      quote: signed,
+    });
   });
 
   it("ask in base units of the token, and are read in units", () => {

@@ -68,7 +68,7 @@ export const ERRORS = {
   "fractional-units": { status: 422, title: "The amount is not a whole number of units" },
   "settlement-pending": { status: 503, title: "The outcome of the settlement is not known yet" },
 
-  "exposure-exceeded": { status: 402, title: "Too much is unsettled with this processor" },
+  "exposure-exceeded": { status: 503, title: "Too much is unsettled with this processor" },
   "processor-not-accepted": { status: 402, title: "The payee does not take receipts of this processor" },
   "price-above-limit": { status: 402, title: "The price is above what the caller allows" },
   redirected: { status: 502, title: "The service answers from another URL than the one that was asked" },
@@ -82,6 +82,9 @@ export const ERRORS = {
   "receipt-expired": { status: 402, title: "The receipt's settle-by time is past" },
   "receipt-too-long": { status: 402, title: "The receipt promises settlement later than is acceptable" },
   "receipt-used": { status: 402, title: "The receipt already paid for a request" },
+  "body-unavailable": { status: 500, title: "The bytes of the request body are not at hand" },
+  "store-unavailable": { status: 503, title: "The payee's receipts cannot be read or written" },
+  "refund-uncertain": { status: 409, title: "Nobody knows whether an earlier refund was paid" },
 
   "batch-does-not-fit": { status: 422, title: "The batch does not fit the circuit" },
   "batch-unbalanced": { status: 422, title: "The batch cannot be evaluated at its challenge" },

@@ -8,14 +8,15 @@ import {
   domainSchema,
   parseWire,
   signedPaymentSchema,
+  signedQuoteSchema,
   signedReceiptSchema,
   toWire,
   uint256Schema,
   uintSchema,
 } from "./schemas.ts";
-import { verifySignature } from "./signature.ts";
+import { recoverStrict, verifySignature } from "./signature.ts";
 import { hashPayment, hashReceipt } from "./typed-data.ts";
-import type { Address, Domain, Hex, Mandate, SignedPayment, SignedReceipt } from "./types.ts";
+import type { Address, Domain, Hex, Mandate, SignedPayment, SignedQuote, SignedReceipt } from "./types.ts";
 
 /** Request header with the payment (x402 v2, HTTP transport). */
 export const PAYMENT_HEADER = "PAYMENT-SIGNATURE";
@@ -83,6 +84,8 @@ export interface PaymentTerms {
   readonly description?: string;
   /** Processors whose receipts the payee takes. */
   readonly processors: readonly Address[];
+  /** The payee's signed offer for this very purchase, to be sent along with the payment. */
+  readonly quote?: SignedQuote;
 }
 
 const networkSchema = z
@@ -103,6 +106,7 @@ const requirementsSchema = z.object({
     unitScale: uintSchema(10n ** 18n, 1n),
     ref: bytes32Schema,
     processors: z.array(addressSchema).min(1).max(32),
+    quote: signedQuoteSchema.optional(),
   }),
 });
 
@@ -136,7 +140,13 @@ export function encodePaymentRequired(terms: PaymentTerms): string {
         asset: terms.token,
         payTo: terms.payee,
         maxTimeoutSeconds: 60,
-        extra: { registry: terms.domain.registry, unitScale, ref: terms.ref, processors: terms.processors },
+        extra: {
+          registry: terms.domain.registry,
+          unitScale,
+          ref: terms.ref,
+          processors: terms.processors,
+          ...(terms.quote === undefined ? {} : { quote: terms.quote }),
+        },
       },
     ],
   });
@@ -152,7 +162,7 @@ export function decodePaymentRequired(header: string): PaymentTerms {
   const entry = required.accepts.find((accept) => (accept as { scheme?: unknown } | null)?.scheme === PAYMENT_SCHEME);
   const asked = parseWire(requirementsSchema, entry);
   const { url, description } = required.resource;
-  const { registry, unitScale, ref } = asked.extra;
+  const { registry, unitScale, ref, quote } = asked.extra;
   if (asked.amount % unitScale !== 0n) {
     throw new BursarError("malformed-input", `${asked.amount} base units are not whole units`, {
       value: asked.amount,
@@ -169,6 +179,7 @@ export function decodePaymentRequired(header: string): PaymentTerms {
     url,
     ...(description === undefined ? {} : { description }),
     processors: asked.extra.processors,
+    ...(quote === undefined ? {} : { quote }),
   };
 }
 
@@ -190,14 +201,19 @@ export interface PaidExpectation {
   readonly amount: bigint;
   /** The reference of this very request, see {@link requestRef}. */
   readonly ref: Hex;
-  /** The processor whose receipts the payee takes. */
-  readonly processor: Address;
+  /** The processor whose receipts the payee takes, or each of them. */
+  readonly processor: Address | readonly Address[];
   /** Unix seconds. */
   readonly now: bigint;
   /** The latest settle-by that is acceptable, in seconds from now; 24 h, the contract's maximum, unless given. */
   readonly maxSettleIn?: bigint;
-  /** The agent's mandate as the payee last read it from the chain, and the token that it takes. */
-  readonly onChain?: { readonly mandate: Mandate; readonly token: Address };
+  readonly onChain?: KnownMandate;
+}
+
+/** An agent's mandate as a payee last read it from the chain, and the token that the payee takes. */
+export interface KnownMandate {
+  readonly mandate: Mandate;
+  readonly token: Address;
 }
 
 /**
@@ -206,11 +222,12 @@ export interface PaidExpectation {
  * that does not pass `onChain` trusts the processor for it. That a receipt serves once, and the exposure to one
  * processor, are the caller's.
  *
+ * @returns the processor that signed the receipt.
  * @throws wrong-chain, wrong-contract, payment-mismatch, receipt-mismatch, receipt-expired, receipt-too-long,
- * receipt-invalid, signature-*, and with `onChain` wrong-processor, mandate-expired, above-payment-cap, above-budget,
- * payee-not-allowed; the error names the value and what was expected.
+ * receipt-invalid, processor-not-accepted when there are several, signature-*, and with `onChain` what
+ * {@link assertCovered} throws; the error names the value and what was expected.
  */
-export function verifyPaid(paid: PaidRequest, expected: PaidExpectation): void {
+export function verifyPaid(paid: PaidRequest, expected: PaidExpectation): Address {
   const { agent, payment, signature } = paid.payment;
   const { receipt } = paid.receipt;
   same("wrong-chain", "chainId", paid.domain.chainId, expected.domain.chainId);
@@ -238,22 +255,31 @@ export function verifyPaid(paid: PaidRequest, expected: PaidExpectation): void {
     });
   }
   verifySignature(hashPayment(expected.domain, payment), signature, agent);
-  verifyReceipt(paid.receipt, expected.domain, expected.processor);
-  if (expected.onChain !== undefined) assertCovered(paid.payment, expected.onChain, expected);
+  const processor = verifyReceipt(paid.receipt, expected.domain, expected.processor);
+  if (expected.onChain !== undefined) assertCovered(paid.payment, expected.onChain, processor, expected.now);
+  return processor;
 }
 
-function assertCovered(
+/**
+ * Refuses a payment that the agent's mandate does not cover.
+ *
+ * @param processor who signed the receipt.
+ * @param now Unix seconds.
+ * @throws payment-mismatch, wrong-processor, mandate-expired, above-payment-cap, above-budget, payee-not-allowed
+ */
+export function assertCovered(
   { agent, payment }: SignedPayment,
-  { mandate, token }: NonNullable<PaidExpectation["onChain"]>,
-  expected: PaidExpectation,
+  { mandate, token }: KnownMandate,
+  processor: Address,
+  now: bigint,
 ): void {
   same("payment-mismatch", "agent", agent, mandate.agent);
   same("payment-mismatch", "token", mandate.token, token);
-  same("wrong-processor", "processor", mandate.processor, expected.processor);
+  same("wrong-processor", "processor", mandate.processor, processor);
   const { payee, amount } = payment.line;
-  if (mandate.validUntil < expected.now) {
+  if (mandate.validUntil < now) {
     throw new BursarError("mandate-expired", "The mandate has expired", {
-      value: expected.now,
+      value: now,
       limit: mandate.validUntil,
     });
   }
@@ -277,11 +303,28 @@ function assertCovered(
   }
 }
 
-function verifyReceipt({ receipt, signature }: SignedReceipt, domain: Domain, processor: Address): void {
+function verifyReceipt(
+  { receipt, signature }: SignedReceipt,
+  domain: Domain,
+  accepted: Address | readonly Address[],
+): Address {
+  const digest = hashReceipt(domain, receipt);
   try {
-    verifySignature(hashReceipt(domain, receipt), signature, processor);
+    if (typeof accepted === "string") {
+      verifySignature(digest, signature, accepted);
+      return accepted;
+    }
+    const signer = recoverStrict(digest, signature);
+    const processor = accepted.find((one) => BigInt(one) === BigInt(signer));
+    if (processor !== undefined) return processor;
+    throw new BursarError(
+      "processor-not-accepted",
+      `The receipt is by ${signer}, whose receipts are not taken`,
+      { value: signer, limit: accepted.join(" ") },
+      "Pay through a mandate that names one of the accepted processors.",
+    );
   } catch (error) {
-    if (!(error instanceof BursarError)) throw error;
+    if (!(error instanceof BursarError) || error.code === "processor-not-accepted") throw error;
     throw new BursarError("receipt-invalid", error.message, { ...error.details, reason: error.code });
   }
 }
