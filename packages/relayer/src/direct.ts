@@ -88,7 +88,8 @@ export class DirectSettler {
       const waiting = store.openDirects().filter(({ status }) => status === "accepted");
       const [first] = waiting;
       if (!first) return;
-      const group = waiting.filter(({ kind }) => kind === first.kind).slice(0, GROUP);
+      // The contract computes a token's signing domain once for each run of payments in it.
+      const group = waiting.filter(({ kind, token }) => kind === first.kind && token === first.token).slice(0, GROUP);
       const sound = await this.#sound(group);
       if (sound.length === 0) continue;
       const positions = sound.map(({ position }) => position);
