@@ -37,7 +37,7 @@ describe("the AEP2 settlement processor", function () {
   beforeEach(() => (payee = rail.payee()));
 
   const enqueue = (body: unknown): Promise<Answer> => facilitator.http("POST", "/enqueue", body);
-  const receiptOf = ({ body }: Answer): DebitReceipt => parseWire(debitReceiptSchema, body["receipt"]) as DebitReceipt;
+  const receiptOf = ({ body }: Answer): DebitReceipt => parseWire(debitReceiptSchema, body["receipt"]);
 
   /** That it is refused in AEP2's words, with no receipt and no debit in the books. */
   async function refused(body: unknown, status: number, error: string): Promise<Answer> {
@@ -163,12 +163,18 @@ describe("the AEP2 settlement processor", function () {
           response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
         };
         const header = request.headers["x-payment-mandate"];
-        if (typeof header !== "string") return send(402, { error: "PAYMENT_REQUIRED" });
+        if (typeof header !== "string") {
+          send(402, { error: "PAYMENT_REQUIRED" });
+          return;
+        }
         const body = Buffer.from(header, "base64").toString();
         fetch(`${facilitator.url}/enqueue`, { method: "POST", headers: { "Content-Type": "application/json" }, body })
           .then(async (answer) => {
             const data = (await answer.json()) as { receipt: unknown; error?: string; message?: string };
-            if (!answer.ok) return send(answer.status, { error: data.error, message: data.message });
+            if (!answer.ok) {
+              send(answer.status, { error: data.error, message: data.message });
+              return;
+            }
             served += 1;
             send(200, { price: 4_000, payment: { status: "enqueued", spReceipt: data.receipt } });
           })

@@ -182,7 +182,9 @@ describe("the x402 facilitator", function () {
       await facilitator.exact(agent, { ...terms, extra: { name: directDomainName(rail.token), version: "2" } }),
       "invalid_exact_evm_token_version_mismatch",
     );
-    const forged = await facilitator.exact(agent, terms, { from: (await rail.open({ budget: 9n, paymentCap: 9n })).address });
+    const forged = await facilitator.exact(agent, terms, {
+      from: (await rail.open({ budget: 9n, paymentCap: 9n })).address,
+    });
     await refused(forged, "invalid_exact_evm_signature", "signature-signer");
   });
 
@@ -266,6 +268,7 @@ describe("the x402 facilitator", function () {
       }
       expect(last.body["success"]).to.equal(true);
       expect(await patient.credit(payTo)).to.equal(9n);
+      expect((await patient.http("POST", "/x402/verify", body)).body["isValid"]).to.equal(false);
       expect(rail.store.direct("exact", agent.address, nonceOf(body))?.status).to.equal("settled");
     } finally {
       await patient.close();
