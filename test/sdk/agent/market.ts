@@ -15,6 +15,7 @@ import {
   type Mandate,
   type PaymentTerms,
   type Terms,
+  type Wire,
 } from "@bursar/protocol";
 import { createServer } from "@bursar/relayer";
 import { Agent, memoryBook, type AgentOptions, type AgentSettings } from "@bursar/sdk/agent";
@@ -36,7 +37,7 @@ export type Fault =
   /** An answer in place of the processor's, which hears nothing. */
   | Answer
   /** The processor has done its work, and another answer is made of its own. */
-  | ((body: string) => Answer);
+  | ((body: string) => Answer | Promise<Answer>);
 
 interface Answer {
   readonly status: number;
@@ -67,7 +68,7 @@ export class Line {
         if (fault === "lost") return void incoming.socket.destroy();
         const answer: Answer = typeof fault === "object" ? fault : await forward(target, incoming, body);
         if (fault === "unanswered") return void incoming.socket.destroy();
-        const other = typeof fault === "function" ? fault(answer.body) : answer;
+        const other = typeof fault === "function" ? await fault(answer.body) : answer;
         outgoing.writeHead(other.status, { "content-type": "application/json", ...other.headers }).end(other.body);
       })();
     });
@@ -288,8 +289,8 @@ export function cut(request: FastifyRequest, reply: FastifyReply): FastifyReply 
   return reply.hijack();
 }
 
-export async function stateOf(book: { read(): Promise<string | null> }): Promise<LedgerState> {
-  return (JSON.parse((await book.read()) ?? "null") as { state: LedgerState }).state;
+export async function stateOf(book: { read(): Promise<string | null> }): Promise<Wire<LedgerState>> {
+  return (JSON.parse((await book.read()) ?? "null") as { state: Wire<LedgerState> }).state;
 }
 
 function urlOf(server: Server): string {
