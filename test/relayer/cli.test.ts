@@ -101,6 +101,11 @@ describe("the command line", function () {
     ["mandate", "open"],
     ["mandate", "show"],
     ["mandate", "revoke"],
+    ["intent"],
+    ["intent", "draft"],
+    ["intent", "show"],
+    ["intent", "sign"],
+    ["intent", "list"],
     ["pay"],
     ["batch"],
     ["settle"],
@@ -123,7 +128,8 @@ describe("the command line", function () {
       const names = [...out.slice(out.indexOf("Commands:")).matchAll(/^ {2}([a-z]+) /gm)].map(([, name]) => name!);
       return names.filter((name) => name !== "help").map((name) => [...group, name]);
     };
-    const found = [[], ...(await listed()), ...(await listed("payee")), ...(await listed("mandate"))];
+    const groups = await Promise.all(["payee", "mandate", "intent"].map((group) => listed(group)));
+    const found = [[], ...(await listed()), ...groups.flat()];
     expect(found.map(String).sort()).to.deep.equal(COMMANDS.map(String).sort());
   });
 

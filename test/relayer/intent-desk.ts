@@ -62,13 +62,7 @@ export class Desk {
     this.book = overrides.book ?? new IntentBook(store.database);
     const deliver: IntentsOptions["deliver"] = (job, request) => outbox.deliver(job, request);
     this.intents = new Intents({ domain, book: this.book, processor, chain, deliver, now, ...overrides });
-    this.server = fastify();
-    this.server.setValidatorCompiler(() => () => true);
-    this.server.setErrorHandler((error, _request, reply) => {
-      const body = problem(error);
-      if (body.code === "internal-error") console.error(error);
-      return reply.status(body.status).send(body);
-    });
+    this.server = answerProblems(fastify());
     intentRoutes({ intents: this.intents, domain, now })(this.server);
   }
 
@@ -127,4 +121,15 @@ export class Desk {
     if (status !== 201) throw new Error(JSON.stringify(body));
     return asked;
   }
+}
+
+/** A server that answers errors as Problem Details, and leaves parsing to its handlers. */
+export function answerProblems(server: FastifyInstance): FastifyInstance {
+  server.setValidatorCompiler(() => () => true);
+  server.setErrorHandler((error, _request, reply) => {
+    const body = problem(error);
+    if (body.code === "internal-error") console.error(error);
+    return reply.status(body.status).send(body);
+  });
+  return server;
 }

@@ -4,6 +4,7 @@ import { BursarError, parseAddress, parseAmount, type Address } from "@bursar/pr
 import { Command, CommanderError, Option } from "commander";
 
 import * as commands from "./commands.ts";
+import { addIntentCommands } from "./intents.ts";
 import { EXIT, fail, type Output } from "./report.ts";
 import { Session, type SessionOptions } from "./session.ts";
 
@@ -139,6 +140,8 @@ function build(output: Output): Command {
     .command("revoke <agent>")
     .description("stop the agent now, and on chain")
     .action(within((session, agent: string) => commands.revokeMandate(session, output, parseAddress(agent))));
+
+  addIntentCommands(program, { output, within, confirm: confirm(output) });
 
   program
     .command("pay <agent> <payee> <amount>")

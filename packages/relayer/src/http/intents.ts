@@ -8,6 +8,7 @@ import {
   signatureSchema,
   termsSchema,
   toWire,
+  uint256Schema,
   uint64Schema,
   verifyAccess,
   type Address,
@@ -47,13 +48,23 @@ const answerSchema = z.strictObject({
 });
 const agentSchema = z.strictObject({ agent: addressSchema });
 
-const STATES = ["drafted", "awaiting-signature", "opening", "open", "revoked", "expired", "closed"] as const;
-const viewSchema = z.object({
+const LIFE = ["open", "revoked", "expired", "closed"] as const;
+const STATES = ["drafted", "awaiting-signature", "opening", ...LIFE] as const;
+/** An `IntentView` on the wire; of a signed intent strangers are given agent and state alone. */
+export const intentViewSchema = z.object({
   agent: addressSchema,
   state: z.enum(STATES),
   mandate: mandateSchema.optional(),
   terms: termsSchema.optional(),
-  clauses: z.array(z.object({ subject: z.string(), words: z.string(), enforcedBy: z.string() })).optional(),
+  clauses: z
+    .array(
+      z.object({
+        subject: z.string(),
+        words: z.string(),
+        enforcedBy: z.enum(["contract and proof", "processor", "nobody"]),
+      }),
+    )
+    .optional(),
   symbol: z.string().optional(),
   signUrl: z.string().optional(),
   expiresAt: uint64Schema.nullish(),
@@ -61,12 +72,12 @@ const viewSchema = z.object({
     .object({ agentSignature: z.boolean(), ownerSignature: z.boolean(), funds: uint64Schema })
     .describe("what must still happen; funds in units of the owner's free balance")
     .optional(),
-  free: z.string().nullish(),
+  free: uint256Schema.nullish(),
   replaces: z
     .object({
       agent: addressSchema,
-      state: z.enum(STATES),
-      remaining: z.string(),
+      state: z.enum(LIFE),
+      remaining: uint64Schema,
       revocation: z.object({ agent: addressSchema, afterSeq: uint64Schema }),
       revocationSigned: z.boolean(),
     })
@@ -98,7 +109,7 @@ export function intentRoutes({ intents, domain, now, mayRead }: IntentRoutesOpti
           summary: "An agent asks its owner for a mandate; the same again changes nothing",
           tags: ["intents"],
           body: draftSchema,
-          answer: viewSchema,
+          answer: intentViewSchema,
           status: 201,
           errors: [
             "intent-mismatch",
@@ -125,7 +136,7 @@ export function intentRoutes({ intents, domain, now, mayRead }: IntentRoutesOpti
           summary: "What an intent says and what must still happen; of a signed one its state, to strangers",
           tags: ["intents"],
           params: agentSchema,
-          answer: viewSchema,
+          answer: intentViewSchema,
           errors: ["not-found", "mandate-conflict", "chain-unavailable"],
         }),
       },
@@ -164,7 +175,7 @@ export function intentRoutes({ intents, domain, now, mayRead }: IntentRoutesOpti
           tags: ["intents"],
           params: agentSchema,
           body: answerSchema,
-          answer: viewSchema,
+          answer: intentViewSchema,
           errors: [
             "not-found",
             "intent-not-signable",
