@@ -12,18 +12,10 @@ import {
   toWire,
   verifyPaid,
   type Address,
+  type DirectPayment,
   type Hex,
 } from "@bursar/protocol";
-import {
-  Chain,
-  DirectSettler,
-  Outbox,
-  Processor,
-  receiptKey,
-  Settler,
-  Store,
-  type DirectPayment,
-} from "@bursar/relayer";
+import { Chain, DirectSettler, Outbox, Processor, receiptKey, Settler, Store } from "@bursar/relayer";
 import { expect } from "chai";
 import {
   hexlify,

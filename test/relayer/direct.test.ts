@@ -2,8 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { signWithKey, type ErrorCode, type Hex } from "@bursar/protocol";
-import type { DirectPayment } from "@bursar/relayer";
+import { signWithKey, type DirectPayment, type ErrorCode, type Hex } from "@bursar/protocol";
 import { expect } from "chai";
 import { id, ZeroHash } from "ethers";
 

@@ -1,7 +1,7 @@
-import { BursarError, type Address, type Hex } from "@bursar/protocol";
+import { BursarError, type Address, type DirectPayment, type Hex } from "@bursar/protocol";
 
 import type { Outbox } from "./outbox.ts";
-import type { DirectKind, DirectPayment, DirectRecord } from "./records.ts";
+import type { DirectKind, DirectRecord } from "./records.ts";
 import type { Store } from "./store.ts";
 
 /** A direct payment as the contract takes it. */

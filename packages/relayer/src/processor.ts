@@ -12,6 +12,7 @@ import {
   termsHash,
   verifySignature,
   type Address,
+  type DirectPayment,
   type Domain,
   type ErrorCode,
   type Hex,
@@ -30,7 +31,6 @@ import { silent, type ProcessorEvents } from "./events.ts";
 import type {
   AcceptedPayment,
   DirectKind,
-  DirectPayment,
   DirectRecord,
   MandateRecord,
   PayeeProfile,

@@ -1,4 +1,4 @@
-import type { Address, Hex, Line, Mandate, Payment, Row, Terms } from "@bursar/protocol";
+import type { Address, DirectPayment, Hex, Line, Mandate, Payment, Row, Terms } from "@bursar/protocol";
 
 /** A mandate as the processor knows it: what was signed, and where the chain stands. */
 export interface MandateRecord {
@@ -58,29 +58,7 @@ export type BatchState = "planned" | "proving" | "proved" | "submitted" | "settl
 
 /** How a payment reaches the chain: proved in a batch, or alone for an x402 `exact` or an AEP2 client. */
 export type PaymentRail = "proved" | DirectKind;
-export type DirectKind = "exact" | "aep2";
-
-/**
- * A payment without a proof, signed by the agent in another protocol's form.
- */
-export interface DirectPayment {
-  kind: DirectKind;
-  agent: Address;
-  token: Address;
-  payee: Address;
-  /** Units. */
-  amount: bigint;
-  /** Once for each agent and kind, for ever. */
-  nonce: Hex;
-  /** Unix seconds, both exclusive. */
-  validAfter: bigint;
-  validBefore: bigint;
-  /** What is bought; zero where the form has no place for it. */
-  ref: Hex;
-  /** EIP-712 digest that the agent signed. */
-  digest: Hex;
-  signature: Hex;
-}
+export type DirectKind = DirectPayment["kind"];
 
 export interface DirectRecord extends DirectPayment {
   /** Place in the ledger. */

@@ -1,6 +1,7 @@
 import {
   BursarError,
   type Address,
+  type DirectPayment,
   type Hex,
   type Line,
   type Mandate,
@@ -14,7 +15,6 @@ import type {
   BatchRecord,
   BatchState,
   DirectKind,
-  DirectPayment,
   DirectRecord,
   LedgerEntry,
   LedgerFilter,
