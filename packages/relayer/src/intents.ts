@@ -76,7 +76,7 @@ export interface IntentView {
 }
 
 /** What an agent asks for. */
-export interface IntentDraft {
+export interface IntentRequest {
   readonly intent: Intent;
   readonly mandate: Mandate;
   readonly agentSignature?: Hex | undefined;
@@ -150,7 +150,7 @@ export class Intents {
    * another intent of the same agent; `mandate-conflict` when the agent's address is used; `mandate-unknown` or
    * `forbidden` for a mandate that cannot be replaced; `too-many-requests`; `chain-unavailable`.
    */
-  async draft({ intent, mandate, agentSignature }: IntentDraft): Promise<IntentView> {
+  async draft({ intent, mandate, agentSignature }: IntentRequest): Promise<IntentView> {
     const { book, domain, now } = this.#options;
     const { agent } = mandate;
     const terms = this.#agreedTerms(intent, mandate);

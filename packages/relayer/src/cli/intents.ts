@@ -26,7 +26,7 @@ import type { Command } from "commander";
 import { z } from "zod";
 
 import { intentViewSchema } from "../http/intents.ts";
-import { IntentBook, Intents, type IntentDraft, type IntentView, type OwnerAnswer } from "../intents.ts";
+import { IntentBook, Intents, type IntentRequest, type IntentView, type OwnerAnswer } from "../intents.ts";
 import { Outbox } from "../outbox.ts";
 import { visible } from "../plain-text.ts";
 import { report, short, table, time, type Output } from "./report.ts";
@@ -289,7 +289,7 @@ type ShownIntent = Pick<IntentView, "agent" | "state"> & {
 /** Where intents are kept: in this machine's database, or at a processor's API. */
 interface Desk {
   processor(): Promise<Address>;
-  draft(draft: IntentDraft): Promise<ShownIntent>;
+  draft(draft: IntentRequest): Promise<ShownIntent>;
   view(agent: Address): Promise<ShownIntent>;
   sign(agent: Address, answer: OwnerAnswer): Promise<ShownIntent>;
 }
