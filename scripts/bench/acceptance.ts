@@ -142,9 +142,8 @@ async function latencyAt(
         const due = began + ((turn * AGENTS + index) * 1_000) / rate;
         const wait = due - performance.now();
         if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
-        const left = Math.max(due, performance.now() - 1);
         await post(agent, url, body);
-        latencies.push(performance.now() - left);
+        latencies.push(performance.now() - due);
       }
     }),
   );
