@@ -25,4 +25,5 @@ process.on("message", () => {
   globalThis.gc?.();
   process.send!({ cpu: user + system, memory: process.memoryUsage().rss });
 });
+process.on("SIGINT", () => process.exit(0));
 process.send!({ url });

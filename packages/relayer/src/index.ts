@@ -15,6 +15,7 @@ export * from "./plain-text.ts";
 export * from "./planner.ts";
 export * from "./processor.ts";
 export * from "./records.ts";
+export * from "./rounds.ts";
 export * from "./settler.ts";
 export * from "./spending.ts";
 export * from "./store.ts";

@@ -530,6 +530,7 @@ export class Processor {
     const { store, now, impossible = [] } = this.#options;
     const record = store.mandateOf(agent);
     const { tail, reserved, spending } = this.#account(agent);
+    const limited = record.terms.hosts.length + record.terms.categories.length > 0;
     if (this.#behind > MAX_SKEW) {
       throw new BursarError(
         "clock-behind",
@@ -539,7 +540,15 @@ export class Processor {
       );
     }
     if (this.#fenced.has(agent)) throw booksBehind(agent, null, tail.position.seq);
-    return { record, tail, reserved, spending, profile: store.payee(payee), impossible, now: now() };
+    return {
+      record,
+      tail,
+      reserved,
+      spending,
+      profile: limited ? store.payee(payee) : undefined,
+      impossible,
+      now: now(),
+    };
   }
 
   #account(agent: Address): Account {

@@ -60,6 +60,7 @@ export class Store {
   #next: { position: number; logIndex: number } | null = null;
   #generation = 0;
   #version = 0;
+  #transacting = false;
 
   /** @param path - file of the database, created if missing; `:memory:` for a store that is not kept. */
   constructor(path: string, options: StoreOptions = {}) {
@@ -78,11 +79,14 @@ export class Store {
     try {
       return this.database.transact(() => {
         this.#notice();
+        this.#transacting = true;
         return work();
       });
     } catch (error) {
       this.#forget();
       throw error;
+    } finally {
+      this.#transacting = false;
     }
   }
 
@@ -622,7 +626,9 @@ export class Store {
     return this.#next;
   }
 
+  /** Nobody else can write during a transaction. */
   #notice(): void {
+    if (this.#transacting) return;
     const version = this.database.version();
     if (version === this.#version) return;
     this.#version = version;
