@@ -8,7 +8,9 @@ const sleep = (milliseconds: number, signal: AbortSignal): Promise<unknown> =>
 
 function rounds(chores: readonly Chore[]): { running: Rounds; failures: string[] } {
   const failures: string[] = [];
-  const failed = (name: string, error: unknown): void => void failures.push(`${name}: ${(error as Error).message}`);
+  const failed = (name: string, error: unknown): void => {
+    failures.push(`${name}: ${(error as Error).message}`);
+  };
   return { running: new Rounds({ chores, failed, sleep }), failures };
 }
 
@@ -16,7 +18,10 @@ describe("rounds", () => {
   it("repeats each chore, and one that hangs holds up no other", async () => {
     let quick = 0;
     let slow = 0;
-    const hang = (): Promise<never> => new Promise(() => void ++slow);
+    const hang = (): Promise<never> =>
+      new Promise(() => {
+        ++slow;
+      });
     const { running } = rounds([
       { name: "quick", every: 1, run: () => Promise.resolve(++quick) },
       { name: "hangs", every: 1, run: hang },
