@@ -250,8 +250,8 @@ describe("the command line", function () {
   });
 
   it("P14 status_is_chain_truth: after kill -9 while proving and while waiting for the block, settles the batch once", async () => {
-    await killedAt(async () => (await batches()).some(({ state }) => state === "planned"), "batch");
-    const [planned] = (await batches()).filter(({ state }) => state === "planned");
+    await killedAt(async () => (await batches()).some(({ state }) => state === "proving"), "batch");
+    const [planned] = (await batches()).filter(({ state }) => state === "proving");
     const proved = await answer<Batch>("batch");
     expect(proved).to.include({ id: planned!.id, state: "proved" });
 

@@ -347,7 +347,7 @@ export async function batch(session: Session, output: Output): Promise<void> {
   const prover = new Prover();
   try {
     const settler = await session.settler(prover);
-    const planned = session.store.batches(["planned"])[0] ?? settler.plan();
+    const planned = session.store.batches(["planned", "proving"])[0] ?? settler.plan();
     if (!planned) {
       report(output, null, "No payment waits.");
       return;
@@ -371,7 +371,7 @@ export async function settle(session: Session, output: Output): Promise<void> {
   const prover = new Prover();
   try {
     const settler = await session.settler(prover);
-    const open = session.store.batches(["planned", "proved", "submitted"]);
+    const open = session.store.batches(["planned", "proving", "proved", "submitted"]);
     const ended: BatchRecord[] = [];
     for (const { id, state } of open) {
       progress(output, `batch ${id} is ${state}`);
