@@ -256,7 +256,10 @@ describe("the command line", function () {
     expect(proved).to.include({ id: planned!.id, state: "proved" });
 
     await provider.send("evm_setAutomine", [false]);
-    await killedAt(async () => (await batches()).some(({ state }) => state === "submitted"), "settle");
+    await killedAt(
+      async () => (await batches()).some(({ transaction, state }) => state === "submitted" && transaction !== null),
+      "settle",
+    );
     const [submitted] = (await batches()).filter(({ state }) => state === "submitted");
     await provider.send("evm_setAutomine", [true]);
     await provider.send("evm_mine", []);

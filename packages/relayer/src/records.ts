@@ -51,7 +51,7 @@ export interface PayeeProfile {
 }
 
 /**
- * `planned`, `proving` and `proved` are private to the processor; `submitted` has a transaction in the outbox; `settled`
+ * `planned`, `proving` and `proved` are private to the processor; `submitted` is with the outbox; `settled`
  * is final on chain; `failed` gave its payments back to be planned again.
  */
 export type BatchState = "planned" | "proving" | "proved" | "submitted" | "settled" | "failed";
