@@ -95,6 +95,18 @@ describe("requestRef", () => {
     });
   }
 
+  it("is what an encoder says, for texts of every length around a word", () => {
+    for (const length of [0, 1, 31, 32, 33, 63, 64, 65, 300]) {
+      const quote = "é".repeat(length >> 1) + "q".repeat(length % 2);
+      const url = `https://example.com/${"u".repeat(length)}`;
+      const body = Uint8Array.from({ length }, (_, index) => index);
+      const values = [word("bursar.request"), "POST", url, keccak256(body), quote];
+      expect(requestRef({ method: "post", url, body, quote })).to.equal(
+        keccakOf(["bytes32", "string", "string", "bytes32", "string"], values),
+      );
+    }
+  });
+
   it("is the same for one request in other words and another for every other", () => {
     expect(new Set(vectors.requests.map((one) => one.ref)).size).to.equal(vectors.requests.length - 1);
   });

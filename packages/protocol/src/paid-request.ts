@@ -1,6 +1,8 @@
-import { AbiCoder, decodeBase64, encodeBase64, id, keccak256, toUtf8Bytes, toUtf8String } from "ethers";
+import { decodeBase64, encodeBase64, id, toUtf8Bytes, toUtf8String } from "ethers";
 import { z } from "zod";
+import { bytesToHex, keccak } from "#curve";
 import { BursarError } from "./errors.ts";
+import { hexToBytes, Words } from "./packing.ts";
 import { allowsPayee } from "./policy.ts";
 import {
   addressSchema,
@@ -25,7 +27,7 @@ export const PAYMENT_REQUIRED_HEADER = "PAYMENT-REQUIRED";
 /** The scheme under which Bursar payments stand in x402's `accepts`. */
 export const PAYMENT_SCHEME = "bursar";
 
-const REQUEST_TAG = id("bursar.request");
+const REQUEST_TAG = hexToBytes(id("bursar.request") as Hex);
 const MAX_HEADER = 16_384;
 const MAX_SETTLE_BY = 86_400n;
 
@@ -56,11 +58,25 @@ export function requestRef({ method, url, body = "", quote = "" }: PaidRequestTa
   }
   target.hash = "";
   const bytes = typeof body === "string" ? toUtf8Bytes(body) : body;
-  const encoded = AbiCoder.defaultAbiCoder().encode(
-    ["bytes32", "string", "string", "bytes32", "string"],
-    [REQUEST_TAG, method.toUpperCase(), target.href, keccak256(bytes), quote],
-  );
-  return keccak256(encoded) as Hex;
+  const texts = [method.toUpperCase(), target.href, quote].map((text) => toUtf8Bytes(text));
+  return bytesToHex(keccak(encodeRequest(texts, keccak(bytes))));
+}
+
+/** abi.encode(tag, method, url, bodyHash, quote), by hand: every payment is bound by it. */
+function encodeRequest(texts: readonly Uint8Array[], bodyHash: Uint8Array): Uint8Array {
+  let words = 5;
+  const offsets = texts.map(({ length }) => {
+    const offset = BigInt(32 * words);
+    words += 1 + Math.ceil(length / 32);
+    return offset;
+  });
+  const encoded = new Words(words).word(REQUEST_TAG).uint(offsets[0]!, 64).uint(offsets[1]!, 64);
+  encoded.word(bodyHash).uint(offsets[2]!, 64);
+  for (const text of texts) {
+    encoded.uint(BigInt(text.length), 64);
+    for (let start = 0; start < text.length; start += 32) encoded.word(text.subarray(start, start + 32));
+  }
+  return encoded.bytes;
 }
 
 /** A payment and its receipt, as an agent shows them to a payee. */
