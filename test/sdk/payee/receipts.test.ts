@@ -26,6 +26,11 @@ function used(buyer: Buyer, amount = 100n, changes: Partial<UsedReceipt> = {}, s
   return { paid, processor: PROCESSOR_ADDRESS, method: "GET", url, usedAt: now(), settled: false, ...changes };
 }
 
+const closingOf = (store: SqliteReceipts) => (): Promise<void> => {
+  store.close();
+  return Promise.resolve();
+};
+
 /** The same receipt as if its payment had another number. */
 function numbered(one: UsedReceipt, seq: bigint): UsedReceipt {
   const { payment } = one.paid;
@@ -42,9 +47,9 @@ const keyIn = ({ paid: { domain, payment } }: UsedReceipt) => ({
 interface Kind {
   readonly name: string;
   readonly lasts: boolean;
-  before(): Promise<void>;
-  open(): Promise<{ store: ReceiptStore; close(): Promise<void> }>;
-  after(): Promise<void>;
+  readonly before: () => Promise<void>;
+  readonly open: () => Promise<{ store: ReceiptStore; close: () => Promise<void> }>;
+  readonly after: () => Promise<void>;
 }
 
 function sqlite(): Kind & { path: string } {
@@ -60,9 +65,12 @@ function sqlite(): Kind & { path: string } {
     },
     open: () => {
       const store = new SqliteReceipts(kind.path);
-      return Promise.resolve({ store, close: () => Promise.resolve(store.close()) });
+      return Promise.resolve({ store, close: closingOf(store) });
     },
-    after: () => Promise.resolve(rmSync(folder, { recursive: true })),
+    after: () => {
+      rmSync(folder, { recursive: true });
+      return Promise.resolve();
+    },
   };
   return kind;
 }
@@ -106,7 +114,10 @@ function memory(): Kind {
   return {
     name: "memory",
     lasts: false,
-    before: () => Promise.resolve(void (store = new MemoryReceipts())),
+    before: () => {
+      store = new MemoryReceipts();
+      return Promise.resolve();
+    },
     open: () => Promise.resolve({ store, close: () => Promise.resolve() }),
     after: () => Promise.resolve(),
   };
