@@ -194,7 +194,7 @@ export class Paywall {
       if (head || call.header === undefined || call.header === "") throw missing();
       return await this.#serve(asked, price, call.header);
     } catch (error) {
-      return refusal(error, { head, retryAfter: this.#refreshEvery, terms });
+      return refusal(error, { head, retryAfter: Math.max(1, this.#refreshEvery), terms });
     }
   }
 
