@@ -32,6 +32,8 @@ import type {
   AcceptedPayment,
   DirectKind,
   DirectRecord,
+  LedgerEntry,
+  LedgerFilter,
   MandateRecord,
   PayeeProfile,
   PaymentRail,
@@ -120,6 +122,8 @@ export interface ProcessorOptions {
   /** Computes page hashes; the protocol's own unless a faster one is at hand. */
   hashPage?: PageHash;
   events?: ProcessorEvents;
+  /** Asked for each authenticated payment before it is decided; throws `too-many-requests` to hold an agent back. */
+  admit?: (agent: Address) => void;
   /** Unix seconds. */
   now: () => bigint;
 }
@@ -170,6 +174,25 @@ export class Processor {
 
   get address(): Address {
     return this.#options.key.address;
+  }
+
+  get domain(): Domain {
+    return this.#options.domain;
+  }
+
+  /** Seconds from acceptance to settlement that receipts promise. */
+  get settleWithin(): bigint {
+    return this.#options.settleWithin;
+  }
+
+  /** Unix seconds. */
+  now(): bigint {
+    return this.#options.now();
+  }
+
+  /** The readable ledger, newest first, see `Store.ledger`. */
+  ledger(filter: LedgerFilter): LedgerEntry[] {
+    return this.#options.store.ledger(filter);
   }
 
   /**
@@ -288,6 +311,7 @@ export class Processor {
    */
   async accept(request: SignedPayment): Promise<SignedReceipt> {
     const digest = this.#authenticate(request);
+    this.#options.admit?.(request.agent);
     const accepted = await this.#recorded(
       () => this.#take(request, digest),
       (refusal) => this.#keepRefusal("proved", request, digest, refusal),
@@ -316,6 +340,7 @@ export class Processor {
   async acceptDirect(direct: DirectPayment): Promise<DirectRecord> {
     const { agent, digest, payee, amount, ref } = direct;
     this.#authenticateDirect(direct);
+    this.#options.admit?.(agent);
     const request = { agent, payment: { seq: null, spent: null, head: null, line: { payee, amount, ref } } };
     return this.#recorded(
       () => this.#takeDirect(direct),
@@ -354,10 +379,20 @@ export class Processor {
     };
   }
 
+  knows(agent: Address): boolean {
+    return this.#options.store.mandate(agent) !== undefined;
+  }
+
   /** Where the ledger of `agent` stands, for an agent that resumes. */
   tail(agent: Address): LedgerTail {
     this.#options.store.mandateOf(agent);
     return this.#account(agent).tail;
+  }
+
+  /** The agent's own last payment and its signature: they prove the {@link tail}. */
+  last(agent: Address): Pick<SignedPayment, "payment" | "signature"> | null {
+    const last = this.#options.store.lastPayment(agent);
+    return last === undefined ? null : { payment: last.payment, signature: last.signature };
   }
 
   /** The receipt of a payment accepted before, if there is one. */

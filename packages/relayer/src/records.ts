@@ -111,6 +111,8 @@ export interface LedgerFilter {
   agent?: Address | undefined;
   owner?: Address | undefined;
   payee?: Address | undefined;
+  /** An account that is the owner, the agent or the payee. */
+  party?: Address | undefined;
   kind?: LedgerEntry["kind"] | undefined;
   status?: LedgerEntry["status"] | undefined;
   rail?: PaymentRail | undefined;

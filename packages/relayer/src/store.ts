@@ -448,7 +448,7 @@ export class Store {
            FROM refusal) AS line JOIN mandate AS m USING (agent)
          WHERE (?3 IS NULL OR line.agent = ?3) AND (?4 IS NULL OR m.owner = ?4) AND (?5 IS NULL OR line.payee = ?5)
            AND (?6 IS NULL OR line.kind = ?6) AND (?7 IS NULL OR line.status = ?7) AND (?8 IS NULL OR line.rail = ?8)
-           AND (?9 IS NULL OR line.at >= ?9) AND (?10 IS NULL OR line.at <= ?10) AND (?11 IS NULL OR line.position < ?11)
+           AND (?13 IS NULL OR ?13 IN (line.agent, m.owner, line.payee)) AND (?9 IS NULL OR line.at >= ?9) AND (?10 IS NULL OR line.at <= ?10) AND (?11 IS NULL OR line.position < ?11)
          ORDER BY line.position DESC LIMIT ?12`,
         ...this.#moment(),
         filter.agent ?? null,
@@ -461,6 +461,7 @@ export class Store {
         filter.until === undefined ? null : Number(filter.until),
         filter.before ?? null,
         filter.limit ?? 100,
+        filter.party ?? null,
       )
       .map((row) => ({
         position: Number(row["position"]),
@@ -611,6 +612,23 @@ export class Store {
               (SELECT COUNT(*) FROM payment WHERE batch IS NULL) AS unbatched, (SELECT COUNT(*) FROM refusal) AS refusals,
               (SELECT COUNT(*) FROM direct) AS directs`,
     ) as { mandates: number; payments: number; unbatched: number; refusals: number; directs: number };
+  }
+
+  /** What is accepted and not settled, and how batches stand. */
+  backlog(): { payments: number; units: bigint; oldest: bigint | null; batches: Record<BatchState, number> } {
+    const unsettled = this.database.get(
+      `SELECT COUNT(*) AS payments, SUM(CAST(amount AS INTEGER)) AS units, MIN(at) AS oldest
+       FROM payment LEFT JOIN batch ON batch.id = payment.batch WHERE payment.batch IS NULL OR batch.state <> 'settled'`,
+    )!;
+    const counts = this.database.all("SELECT state, COUNT(*) AS count FROM batch GROUP BY state");
+    const batches = { planned: 0, proving: 0, proved: 0, submitted: 0, settled: 0, failed: 0 };
+    for (const row of counts) batches[row["state"] as BatchState] = Number(row["count"]);
+    return {
+      payments: Number(unsettled["payments"]),
+      units: BigInt(unsettled["units"] ?? 0),
+      oldest: optional(unsettled["oldest"], BigInt),
+      batches,
+    };
   }
 
   #moment(): [now: number, grace: number] {

@@ -33,10 +33,19 @@ import { concat, keccak256, toUtf8Bytes, type Wallet } from "ethers";
 
 import { deploy, settingsOf } from "../../../../deploy/index.ts";
 import { TestUSD__factory } from "../../../../typechain-types/index.ts";
-import { createServer } from "../http.ts";
-import type { BatchRecord, LedgerFilter, PayeeProfile } from "../records.ts";
+import { setTimeout } from "node:timers/promises";
+
+import type { Command } from "commander";
+
+import { ApiKeys, type KeyScope } from "../api-keys.ts";
+import { csvLines } from "../ledger-csv.ts";
+import { createLogger } from "../log.ts";
+import { visible } from "../plain-text.ts";
+import { Profiles } from "../profiles.ts";
+import type { BatchRecord, LedgerEntry, LedgerFilter, PayeeProfile } from "../records.ts";
+import { startService } from "../service.ts";
 import { ledgerTable, progress, report, short, table, time, type Output } from "./report.ts";
-import { now, sleep, type Session } from "./session.ts";
+import { now, type Session } from "./session.ts";
 
 export async function deployRail(session: Session, output: Output): Promise<void> {
   const signer = await session.account("deployer");
@@ -87,14 +96,27 @@ export function addPayee(session: Session, output: Output, profile: PayeeProfile
   return Promise.resolve();
 }
 
+export function approvePayee(session: Session, output: Output, payee: Address): Promise<void> {
+  const { store } = session;
+  const profile = store.transact(() => {
+    const approved = new Profiles(store.database).approve(payee);
+    store.putPayee(approved);
+    return approved;
+  });
+  report(output, profile, `${profile.name} is ${payee} at ${profile.host}, category ${profile.category}.`);
+  return Promise.resolve();
+}
+
 export function listPayees(session: Session, output: Output): Promise<void> {
-  const payees = session.store.payees();
+  const known = session.store.payees().map((profile) => ({ ...profile, state: "approved" }));
+  const waiting = new Profiles(session.store.database).waiting().map((profile) => ({ ...profile, state: "pending" }));
+  const payees = [...known, ...waiting];
   report(
     output,
     payees,
     table(
-      ["name", "address", "host", "category"],
-      payees.map((p) => [p.name, p.address, p.host, p.category]),
+      ["name", "address", "host", "category", "state"],
+      payees.map((p) => [visible(p.name), p.address, p.host, p.category, p.state]),
     ),
   );
   return Promise.resolve();
@@ -411,8 +433,13 @@ export function status(session: Session, output: Output): Promise<void> {
   return Promise.resolve();
 }
 
-export function ledger(session: Session, output: Output, filter: LedgerFilter): Promise<void> {
+export function ledger(session: Session, output: Output, filter: LedgerFilter, csv: boolean): Promise<void> {
   const { store } = session;
+  if (csv) {
+    const page = (before = filter.before): LedgerEntry[] => store.ledger({ ...filter, before, limit: 1_000 });
+    for (const line of csvLines(page)) output.out(line.trimEnd());
+    return Promise.resolve();
+  }
   const entries = store.ledger(filter);
   report(
     output,
@@ -422,34 +449,105 @@ export function ledger(session: Session, output: Output, filter: LedgerFilter): 
   return Promise.resolve();
 }
 
-export async function serve(session: Session, output: Output, port: number, settleEvery: number): Promise<void> {
-  const processor = await session.processor();
-  const server = createServer(processor);
-  const stopped = new Promise<void>((resolve) => {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, resolve);
-  });
-  await server.listen({ host: "127.0.0.1", port });
-  progress(output, `listening on http://127.0.0.1:${port}`);
+export function createKey(session: Session, output: Output, name: string, scope: KeyScope): Promise<void> {
+  const created = new ApiKeys(session.store.database, now).create(name, scope);
+  report(output, { ...created, name, scope }, `Key ${created.id} of ${scope}. It is shown once:\n${created.key}`);
+  return Promise.resolve();
+}
+
+export function listKeys(session: Session, output: Output): Promise<void> {
+  const keys = new ApiKeys(session.store.database, now).list();
+  const rows = keys.map((key) => [
+    String(key.id),
+    key.name,
+    key.scope,
+    time(key.createdAt),
+    key.revokedAt === null ? "" : time(key.revokedAt),
+  ]);
+  report(output, keys, table(["id", "name", "may read", "created", "revoked"], rows));
+  return Promise.resolve();
+}
+
+export function revokeKey(session: Session, output: Output, id: number): Promise<void> {
+  new ApiKeys(session.store.database, now).revoke(id);
+  report(output, { id }, `Key ${id} is revoked.`);
+  return Promise.resolve();
+}
+
+/** Options of `bursar serve`, as commander gives them. */
+export interface ServeOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly metricsHost: string;
+  readonly metricsPort?: number;
+  readonly publicUrl: string;
+  readonly settleEvery: number;
+  readonly replaceAfter: number;
+  readonly paymentsPerSecond: number;
+  readonly burst: number;
+  readonly origins: readonly string[];
+  readonly bodyLimit: number;
+  readonly maxConnections: number;
+  readonly logLevel: string;
+}
+
+/** Serves until SIGINT or SIGTERM; a second one ends it at once. */
+export async function serve(session: Session, output: Output, options: ServeOptions): Promise<void> {
+  const { logLevel, metricsPort = null, replaceAfter, ...rest } = options;
+  const { settleWithin, confirmations } = session.options;
+  const config = { ...rest, metricsPort, replaceAfter: BigInt(replaceAfter), settleWithin, confirmations };
   const prover = new Prover();
-  const settler = await session.settler(prover);
-  let running = true;
-  let last = now();
-  const round = async (): Promise<void> => {
-    while (running) {
-      await processor.refresh().catch((error: unknown) => output.err(String(error)));
-      if (settleEvery > 0 && now() - last >= BigInt(settleEvery)) {
-        last = now();
-        for (const ended of await settler.run()) progress(output, `batch ${ended.id} ${ended.state}`);
-      }
-      await sleep(1_000);
+  try {
+    const service = await startService({
+      config,
+      chain: session.chain,
+      provider: session.provider,
+      store: session.store,
+      signer: await session.account("processor"),
+      prover,
+      logger: createLogger(logLevel, process.stdout),
+      now,
+      sleep: (milliseconds, signal) => setTimeout(milliseconds, undefined, { signal }).catch(() => undefined),
+    });
+    progress(output, `listening on ${service.url}`);
+    if (service.metricsUrl !== null) progress(output, `metrics on ${service.metricsUrl}/metrics`);
+    await interrupted();
+    progress(output, "finishing what was begun; interrupt again to end at once");
+    await service.stop();
+  } finally {
+    prover.close();
+  }
+}
+
+function interrupted(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ["SIGINT", "SIGTERM"] as const) {
+      process.once(signal, () => {
+        process.once(signal, () => process.exit(1));
+        resolve();
+      });
     }
-  };
-  const rounds = round();
-  await Promise.race([stopped, rounds]);
-  running = false;
-  await server.close();
-  await rounds;
-  prover.close();
+  });
+}
+
+/** What a service would run with; secrets are in none of it. */
+export function showConfig(output: Output, commands: readonly Command[]): void {
+  const settings = commands.flatMap((command) =>
+    command.options
+      .map((option) => option.attributeName())
+      .filter((name) => name !== "json" && name !== "config")
+      .map((name) => ({
+        name,
+        value: command.getOptionValue(name) as unknown,
+        source: command.getOptionValueSource(name) ?? "default",
+      })),
+  );
+  const rows = settings.map(({ name, value, source }) => [name, shown(value), source]);
+  report(output, settings, table(["option", "value", "from"], rows));
+}
+
+function shown(value: unknown): string {
+  return typeof value === "string" ? value : value === undefined ? "" : JSON.stringify(value);
 }
 
 function batchTable(batches: readonly BatchRecord[]): string {

@@ -1,10 +1,12 @@
 import { createInterface } from "node:readline/promises";
 
-import { BursarError, parseAddress, parseAmount, type Address } from "@bursar/protocol";
+import { BursarError, parseAddress, type Address } from "@bursar/protocol";
 import { Command, CommanderError, Option } from "commander";
 
 import * as commands from "./commands.ts";
+import type { LedgerFilter } from "../records.ts";
 import { addIntentCommands } from "./intents.ts";
+import { address, amount, between, commonOptions, moment, readConfigFile, serviceOptions } from "./options.ts";
 import { EXIT, fail, type Output } from "./report.ts";
 import { Session, type SessionOptions } from "./session.ts";
 
@@ -45,30 +47,16 @@ function build(output: Output): Command {
     .description("Payments for AI agents: one signed intent, many small payments, one proof.")
     .exitOverride()
     .configureOutput({ writeOut: (text) => output.out(text.trimEnd()), writeErr: (text) => output.err(text.trimEnd()) })
-    .addOption(
-      new Option("--rpc <url>", "JSON-RPC of the chain").env("BURSAR_RPC_URL").default("http://127.0.0.1:8545"),
-    )
-    .addOption(new Option("--home <folder>", "keys, ledgers, database").env("BURSAR_HOME").default(".bursar"))
-    .addOption(
-      new Option("--deployments <folder>", "records of what is deployed")
-        .env("BURSAR_DEPLOYMENTS")
-        .default("deployments"),
-    )
-    .addOption(
-      new Option("--settle-within <seconds>", "what receipts promise: 600 to 86400")
-        .env("BURSAR_SETTLE_WITHIN")
-        .default("3600"),
-    )
-    .addOption(
-      new Option("--confirmations <blocks>", "blocks until a settlement is final")
-        .env("BURSAR_CONFIRMATIONS")
-        .default("1"),
-    )
     .option("--json", "print results and errors as JSON")
     .addHelpText(
       "after",
       "\nKeys are encrypted with BURSAR_PASSWORD; only a local chain may go without.\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 chain or key not available.",
-    );
+    )
+    .hook("preAction", (_program, action) => {
+      const { config } = program.opts<{ config?: string }>();
+      if (config !== undefined) readConfigFile(config, [program, action]);
+    });
+  for (const option of commonOptions()) program.addOption(option);
 
   const within =
     <A extends unknown[]>(work: (session: Session, ...args: A) => Promise<void>) =>
@@ -87,12 +75,13 @@ function build(output: Output): Command {
     .action(within((session) => commands.deployRail(session, output)));
 
   program
-    .command("deposit <amount>")
+    .command("deposit")
+    .argument("<amount>", "such as 12.50", amount)
     .description("deposit tokens of the owner into the escrow, such as 12.50; a local chain mints them")
     .option("--token <symbol or address>", "which token")
     .action(
-      within((session, amount: string, { token }: { token?: string }) =>
-        commands.deposit(session, output, parseAmount(amount), token),
+      within((session, units: bigint, { token }: { token?: string }) =>
+        commands.deposit(session, output, units, token),
       ),
     );
 
@@ -109,8 +98,12 @@ function build(output: Output): Command {
       ),
     );
   payee
+    .command("approve <address>")
+    .description("vouch for the profile that a payee applied with")
+    .action(within((session, payee: string) => commands.approvePayee(session, output, parseAddress(payee))));
+  payee
     .command("list")
-    .description("list them")
+    .description("list them, and who waits to be approved")
     .action(within((session) => commands.listPayees(session, output)));
 
   const mandate = program.command("mandate").description("what an owner allows an agent");
@@ -144,7 +137,10 @@ function build(output: Output): Command {
   addIntentCommands(program, { output, within, confirm: confirm(output) });
 
   program
-    .command("pay <agent> <payee> <amount>")
+    .command("pay")
+    .argument("<agent>", "who pays", address)
+    .argument("<payee>", "who is paid", address)
+    .argument("<amount>", "such as 0.25", amount)
     .description("sign the agent's next payment and have it accepted; the same command again resends an unanswered one")
     .option("--ref <bytes32>", "what is bought, as a hash")
     .option("--url <url>", "what is bought, as a request (GET unless --method)")
@@ -152,8 +148,8 @@ function build(output: Output): Command {
     .option("--memo <text>", "what is bought, as a text that is hashed")
     .option("--processor-url <url>", "send it over HTTP instead of to this machine's database")
     .action(
-      within((session, agent: string, to: string, amount: string, purchase: commands.Purchase) =>
-        commands.pay(session, output, parseAddress(agent), parseAddress(to), parseAmount(amount), purchase),
+      within((session, agent: Address, to: Address, units: bigint, purchase: commands.Purchase) =>
+        commands.pay(session, output, agent, to, units, purchase),
       ),
     );
 
@@ -182,54 +178,66 @@ function build(output: Output): Command {
     .command("ledger")
     .description("who paid whom, what was refused and why, newest first")
     .option("--agent <address>", "only this agent", address)
+    .option("--owner <address>", "only mandates of this owner", address)
     .option("--payee <address>", "only this payee", address)
-    .option("--before <position>", "older than this position", whole)
-    .option("--limit <number>", "at most so many", whole, 100)
+    .addOption(new Option("--kind <kind>", "only these").choices(["accepted", "refused"]))
+    .addOption(
+      new Option("--status <status>", "only this status").choices([
+        "accepted",
+        "batched",
+        "proving",
+        "submitted",
+        "settled",
+        "claimable",
+        "failed",
+        "refused",
+      ]),
+    )
+    .addOption(new Option("--rail <rail>", "only this rail").choices(["proved", "exact", "aep2"]))
+    .option("--since <time>", "from then on, such as 2026-11-23", moment)
+    .option("--until <time>", "up to then", moment)
+    .option("--before <position>", "older than this position", between(1, Number.MAX_SAFE_INTEGER))
+    .option("--limit <number>", "at most so many", between(1, 100_000), 100)
+    .option("--csv", "all that match, as CSV")
     .action(
-      within((session, filter: { agent?: Address; payee?: Address; before?: number; limit: number }) =>
-        commands.ledger(session, output, filter),
+      within((session, { csv = false, ...filter }: LedgerFilter & { csv?: boolean }) =>
+        commands.ledger(session, output, filter, csv),
       ),
     );
-  program
-    .command("serve")
-    .description("take payments over HTTP and settle them regularly, until interrupted")
-    .option("--port <number>", "on 127.0.0.1", whole, 8402)
-    .option("--settle-every <seconds>", "0 leaves settling to `bursar batch` and `bursar settle`", whole, 300)
+  const key = program.command("key").description("API keys: who may read the ledger over HTTP");
+  key
+    .command("create <name>")
+    .description("make a key and show it, once")
+    .option("--account <address>", "for what concerns one owner, agent or payee; everything without it", address)
     .action(
-      within((session, { port, settleEvery }: { port: number; settleEvery: number }) =>
-        commands.serve(session, output, port, settleEvery),
+      within((session, name: string, { account }: { account?: Address }) =>
+        commands.createKey(session, output, name, account ?? "operator"),
       ),
     );
+  key
+    .command("list")
+    .description("list them; the keys themselves are not kept")
+    .action(within((session) => commands.listKeys(session, output)));
+  key
+    .command("revoke")
+    .argument("<id>", "see `bursar key list`", between(1, Number.MAX_SAFE_INTEGER))
+    .description("end a key at once")
+    .action(within((session, id: number) => commands.revokeKey(session, output, id)));
+
+  const serve = program.command("serve").description("run the service until interrupted: API, metrics, settling");
+  for (const option of serviceOptions()) serve.addOption(option);
+  serve.action(within((session, options: commands.ServeOptions) => commands.serve(session, output, options)));
+
+  const config = program.command("config").description("show what `bursar serve` would run with, and where it is said");
+  for (const option of serviceOptions()) config.addOption(option);
+  config.action(() => commands.showConfig(output, [program, config]));
 
   return program;
 }
 
 function sessionOptions(program: Command): SessionOptions {
-  const { rpc, home, deployments, settleWithin, confirmations } = program.opts<Record<string, string>>();
-  return {
-    rpc: rpc!,
-    home: home!,
-    deployments: deployments!,
-    password: process.env["BURSAR_PASSWORD"] ?? "",
-    settleWithin: BigInt(bounded("--settle-within", settleWithin!, 600, 86_400)),
-    confirmations: bounded("--confirmations", confirmations!, 1, 10_000),
-  };
-}
-
-const address = (text: string): Address => parseAddress(text);
-const whole = (text: string): number => bounded("number", text, 0, Number.MAX_SAFE_INTEGER);
-
-function bounded(name: string, text: string, minimum: number, maximum: number): number {
-  const value = /^\d{1,15}$/.test(text) ? Number(text) : NaN;
-  if (value >= minimum && value <= maximum) return value;
-  throw new BursarError(
-    "malformed-input",
-    `${name} is «${text}»; a whole number from ${minimum} to ${maximum} is needed.`,
-    {
-      value: text,
-      limit: `${minimum}..${maximum}`,
-    },
-  );
+  const { settleWithin, ...options } = program.opts<Omit<SessionOptions, "settleWithin"> & { settleWithin: number }>();
+  return { ...options, settleWithin: BigInt(settleWithin), password: process.env["BURSAR_PASSWORD"] ?? "" };
 }
 
 function confirm(output: Output): (question: string) => Promise<boolean> {

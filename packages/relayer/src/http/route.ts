@@ -33,7 +33,7 @@ export function routeSchema(route: RouteDescription): FastifySchema {
     ...(querystring === undefined ? {} : { querystring: jsonSchema(querystring) }),
     ...(body === undefined ? {} : { body: jsonSchema(body) }),
     ...(answer === undefined ? {} : { response: { [status]: jsonSchema(answer) } }),
-  } as FastifySchema;
+  };
 }
 
 function jsonSchema(schema: z.ZodType): unknown {

@@ -1,0 +1,98 @@
+import type { ErrorCode } from "@bursar/protocol";
+import fastify, { type FastifyInstance } from "fastify";
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+
+import type { ProcessorEvents } from "../events.ts";
+import type { PaymentRail } from "../records.ts";
+import type { Store } from "../store.ts";
+
+/** What an operator watches, in the text format of Prometheus. It names no account and no amount of anybody. */
+export class Metrics implements ProcessorEvents {
+  readonly #registry = new Registry();
+  readonly #requests = this.#counter("bursar_http_requests_total", "Requests answered", ["route", "status"]);
+  readonly #accepted = this.#counter("bursar_payments_accepted_total", "Payments accepted", ["rail"]);
+  readonly #refused = this.#counter("bursar_payments_refused_total", "Payments refused", ["rail", "code"]);
+  readonly #failures = this.#counter("bursar_chore_failures_total", "Rounds that failed, such as settling", ["chore"]);
+  readonly #latency = new Histogram({
+    name: "bursar_http_duration_seconds",
+    help: "From request to answer",
+    labelNames: ["route"],
+    buckets: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 30],
+    registers: [this.#registry],
+  });
+  readonly #groups = new Histogram({
+    name: "bursar_commit_requests",
+    help: "Requests that shared a commit",
+    buckets: [1, 2, 4, 8, 16, 32, 64],
+    registers: [this.#registry],
+  });
+  readonly #commits = new Histogram({
+    name: "bursar_commit_seconds",
+    help: "Duration of a commit, fsync included",
+    buckets: [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1],
+    registers: [this.#registry],
+  });
+
+  /** @param now - Unix seconds. */
+  constructor(store: Pick<Store, "backlog">, now: () => bigint) {
+    this.#gauge("bursar_unsettled_payments", "Accepted and not settled", () => store.backlog().payments);
+    this.#gauge("bursar_unsettled_units", "Their sum", () => Number(store.backlog().units));
+    this.#gauge("bursar_oldest_unsettled_seconds", "Age of the oldest of them", () => {
+      const { oldest } = store.backlog();
+      return oldest === null ? 0 : Number(now() - oldest);
+    });
+    const batches = new Gauge({
+      name: "bursar_batches",
+      help: "Batches by state",
+      labelNames: ["state"],
+      registers: [this.#registry],
+      collect: () => {
+        for (const [state, count] of Object.entries(store.backlog().batches)) batches.set({ state }, count);
+      },
+    });
+  }
+
+  accepted(rail: PaymentRail): void {
+    this.#accepted.inc({ rail });
+  }
+
+  refused(rail: PaymentRail, code: ErrorCode): void {
+    this.#refused.inc({ rail, code });
+  }
+
+  committed(requests: number, milliseconds: number): void {
+    this.#groups.observe(requests);
+    this.#commits.observe(milliseconds / 1_000);
+  }
+
+  failed(chore: string): void {
+    this.#failures.inc({ chore });
+  }
+
+  /** Counts what a server answers, by route and not by URL. */
+  watch(server: FastifyInstance): void {
+    server.addHook("onResponse", (request, reply, done) => {
+      const route = request.routeOptions.url ?? "none";
+      this.#requests.inc({ route, status: reply.statusCode });
+      this.#latency.observe({ route }, reply.elapsedTime / 1_000);
+      done();
+    });
+  }
+
+  /** A server of its own: what it tells is not for the public. */
+  server(): FastifyInstance {
+    const server = fastify();
+    server.get("/metrics", async (_request, reply) =>
+      reply.type(this.#registry.contentType).send(await this.#registry.metrics()),
+    );
+    return server;
+  }
+
+  #counter<T extends string>(name: string, help: string, labelNames: T[]): Counter<T> {
+    return new Counter({ name, help, labelNames, registers: [this.#registry] });
+  }
+
+  #gauge(name: string, help: string, value: () => number): void {
+    const gauge: Gauge = new Gauge({ name, help, registers: [this.#registry], collect: () => gauge.set(value()) });
+  }
+}

@@ -1,0 +1,110 @@
+import {
+  addressSchema,
+  parseWire,
+  signedPaymentSchema,
+  signedReceiptSchema,
+  toWire,
+  uint64Schema,
+} from "@bursar/protocol";
+import { z } from "zod";
+
+import type { Processor } from "../processor.ts";
+import { concerns, forbidden, type Readers } from "./access.ts";
+import { routeSchema, type Routes } from "./route.ts";
+
+const REFUSALS = [
+  "malformed-input",
+  "mandate-unknown",
+  "mandate-revoked",
+  "mandate-expired",
+  "signature-signer",
+  "sequence-gap",
+  "sequence-taken",
+  "above-payment-cap",
+  "above-budget",
+  "payee-not-allowed",
+  "payee-unknown",
+  "off-mission-host",
+  "off-mission-category",
+  "above-price",
+  "above-rate",
+  "above-daily-limit",
+  "above-allowance",
+  "too-many-requests",
+] as const;
+
+const STATUSES = ["accepted", "batched", "proving", "submitted", "settled", "claimable", "failed"] as const;
+const placeSchema = z.strictObject({ agent: addressSchema, seq: uint64Schema });
+const checkedSchema = z.object({ accepted: z.literal(true), remaining: uint64Schema });
+const viewSchema = z.object({
+  status: z.enum(STATUSES),
+  agent: addressSchema,
+  seq: uint64Schema,
+  payee: addressSchema,
+  amount: uint64Schema,
+  ref: z.string(),
+  head: z.string(),
+  settleBy: uint64Schema,
+  logIndex: uint64Schema,
+  receipt: signedReceiptSchema,
+  batch: z.number().nullable(),
+  transaction: z.string().nullable(),
+});
+
+/** Payments: to be accepted, to be tried, to be followed. */
+export function paymentRoutes(processor: Processor, readers: Readers): Routes {
+  return (server) => {
+    server.post(
+      "/payments",
+      {
+        schema: routeSchema({
+          summary: "Accept a signed payment; the same one again gets the same receipt",
+          tags: ["payments"],
+          body: signedPaymentSchema,
+          answer: signedReceiptSchema,
+          errors: REFUSALS,
+        }),
+      },
+      async (request) => toWire(await processor.accept(parseWire(signedPaymentSchema, request.body))),
+    );
+
+    server.post(
+      "/payments/check",
+      {
+        schema: routeSchema({
+          summary: "Decide like POST /payments, without effect",
+          tags: ["payments"],
+          body: signedPaymentSchema,
+          answer: checkedSchema,
+          errors: REFUSALS,
+        }),
+      },
+      (request) => {
+        const { remaining } = processor.check(parseWire(signedPaymentSchema, request.body));
+        return { accepted: true, remaining: String(remaining) };
+      },
+    );
+
+    server.get(
+      "/payments/:agent/:seq",
+      {
+        schema: routeSchema({
+          summary: "How far a payment has come",
+          tags: ["payments"],
+          params: placeSchema,
+          answer: viewSchema,
+          errors: ["unauthorised", "forbidden", "not-found"],
+        }),
+      },
+      (request) => {
+        const who = readers.who(request);
+        const { agent, seq } = parseWire(placeSchema, request.params);
+        const payment = processor.payment(agent, seq);
+        if (payment === undefined || !concerns(who, agent, payment.payee, processor.status(agent).mandate.owner)) {
+          throw forbidden();
+        }
+        return toWire(payment);
+      },
+    );
+  };
+}

@@ -1,0 +1,114 @@
+import { BursarError } from "@bursar/protocol";
+import cors from "@fastify/cors";
+import swagger from "@fastify/swagger";
+import fastify, { type FastifyBaseLogger, type FastifyInstance } from "fastify";
+
+import type { ApiKeys } from "../api-keys.ts";
+import type { Processor } from "../processor.ts";
+import { Readers } from "./access.ts";
+import { publicRoutes, type Place } from "./info.ts";
+import { ledgerRoutes } from "./ledger.ts";
+import { mandateRoutes } from "./mandates.ts";
+import type { Metrics } from "./metrics.ts";
+import { paymentRoutes } from "./payments.ts";
+import { answerProblems, readJsonOnly } from "./problems.ts";
+import type { Routes } from "./route.ts";
+
+export interface ServerOptions {
+  /** For `GET /info`. */
+  readonly place?: Place;
+  /** Whose bearers may read; accounts with a signed access may without. */
+  readonly keys?: Pick<ApiKeys, "scopeOf">;
+  /** Further groups of routes, such as those of intents, payees, x402 and AEP2. */
+  readonly routes?: readonly ((readers: Readers) => Routes)[];
+  readonly metrics?: Metrics;
+  readonly logger?: FastifyBaseLogger;
+  /** Origins whose pages may call, none unless given. */
+  readonly origins?: readonly string[];
+  /** Bytes of a body; 65,536 unless given. */
+  readonly bodyLimit?: number;
+  /** Connections at once; 10,000 unless given. */
+  readonly maxConnections?: number;
+}
+
+/** A signed payment has under 2 KiB. */
+const BODY_LIMIT = 65_536;
+
+/**
+ * The processor over HTTP; `GET /openapi.json` describes it. Amounts are decimal strings of units; errors are Problem
+ * Details (RFC 9457).
+ */
+export function createServer(processor: Processor, options: ServerOptions = {}): FastifyInstance {
+  const { place, keys, routes = [], metrics, logger, origins = [], bodyLimit = BODY_LIMIT } = options;
+  const server = fastify({
+    bodyLimit,
+    ...(logger === undefined ? {} : { loggerInstance: logger }),
+    requestTimeout: 10_000,
+    keepAliveTimeout: 5_000,
+    http: { headersTimeout: 5_000, connectionsCheckingInterval: 1_000 },
+    return503OnClosing: false,
+    routerOptions: { maxParamLength: 200 },
+  });
+  server.server.maxConnections = options.maxConnections ?? 10_000;
+  // Schemas document; handlers parse.
+  server.setValidatorCompiler(() => () => true);
+  server.setSerializerCompiler(() => (answer) => JSON.stringify(answer));
+  answerProblems(server, bodyLimit);
+  readJsonOnly(server);
+  metrics?.watch(server);
+  refuseWhileClosing(server);
+  const readers = new Readers({ domain: processor.domain, keys, now: () => processor.now() });
+
+  if (origins.length > 0) void server.register(cors, { origin: [...origins], exposedHeaders: ["retry-after"] });
+  void server.register(swagger, { openapi: DOCUMENT });
+  void server.register((scope, _options, done) => {
+    const groups = [
+      publicRoutes(processor, place),
+      mandateRoutes(processor, readers),
+      paymentRoutes(processor, readers),
+      ledgerRoutes(processor, readers),
+      ...routes.map((group) => group(readers)),
+    ];
+    for (const group of groups) group(scope);
+    scope.get("/openapi.json", { schema: { hide: true } }, () => scope.swagger());
+    done();
+  });
+  return server;
+}
+
+/** A connection that is kept open may still ask while the rest is being finished. */
+function refuseWhileClosing(server: FastifyInstance): void {
+  let closing = false;
+  server.addHook("preClose", () => {
+    closing = true;
+  });
+  server.addHook("onRequest", (_request, reply, done) => {
+    if (!closing) {
+      done();
+      return;
+    }
+    reply.header("connection", "close");
+    done(new BursarError("shutting-down", "The service is shutting down.", {}, "Send the same request again later."));
+  });
+}
+
+const DOCUMENT = {
+  openapi: "3.1.0",
+  info: {
+    title: "Bursar processor",
+    version: "1",
+    description:
+      "Payments of agents inside signed mandates. Amounts are decimal strings of units; errors are Problem Details (RFC 9457) with a stable `code`, `details` and `advice`.",
+  },
+  components: {
+    securitySchemes: {
+      access: {
+        type: "apiKey",
+        in: "header",
+        name: "Authorization",
+        description: "Bursar <base64 of a signed Access>",
+      },
+      key: { type: "http", scheme: "bearer", description: "An API key of the operator" },
+    },
+  },
+} as const;

@@ -1,0 +1,226 @@
+import { BursarError, type Address } from "@bursar/protocol";
+import type { FastifyInstance } from "fastify";
+import type { Logger } from "pino";
+import type { Provider, Wallet } from "ethers";
+
+import { ApiKeys } from "./api-keys.ts";
+import type { Chain } from "./chain.ts";
+import { DirectSettler } from "./direct.ts";
+import { aep2Routes } from "./http/aep2.ts";
+import type { Place } from "./http/info.ts";
+import { intentRoutes } from "./http/intents.ts";
+import { Metrics } from "./http/metrics.ts";
+import { payeeRoutes } from "./http/payees.ts";
+import { createServer } from "./http/server.ts";
+import { x402Routes } from "./http/x402.ts";
+import { IntentBook, Intents } from "./intents.ts";
+import { Outbox } from "./outbox.ts";
+import { loadPageHash } from "./page-hash.ts";
+import { Processor, receiptKey } from "./processor.ts";
+import { Profiles } from "./profiles.ts";
+import { Rate } from "./rate.ts";
+import { Rounds } from "./rounds.ts";
+import { availableCircuits, Settler, type BatchProver } from "./settler.ts";
+import type { Store } from "./store.ts";
+
+/** What an operator decides. */
+export interface ServiceConfig {
+  readonly host: string;
+  /** 0 takes any that is free. */
+  readonly port: number;
+  readonly metricsHost: string;
+  /** null serves no metrics, 0 takes any port that is free. */
+  readonly metricsPort: number | null;
+  /** Where the API stands for the public, such as `https://pay.example`; signing links are relative without it. */
+  readonly publicUrl: string;
+  /** Seconds from acceptance to settlement that receipts promise. */
+  readonly settleWithin: bigint;
+  /** Seconds between batches; 0 settles batches by hand. */
+  readonly settleEvery: number;
+  readonly confirmations: number;
+  /** Seconds after which a transaction is replaced at a higher fee. */
+  readonly replaceAfter: bigint;
+  /** Payments of one mandate. */
+  readonly paymentsPerSecond: number;
+  readonly burst: number;
+  /** Origins whose pages may call. */
+  readonly origins: readonly string[];
+  /** Bytes. */
+  readonly bodyLimit: number;
+  readonly maxConnections: number;
+}
+
+export const SERVICE_DEFAULTS: ServiceConfig = {
+  host: "127.0.0.1",
+  port: 8402,
+  metricsHost: "127.0.0.1",
+  metricsPort: null,
+  publicUrl: "",
+  settleWithin: 3_600n,
+  settleEvery: 300,
+  confirmations: 1,
+  replaceAfter: 60n,
+  paymentsPerSecond: 200,
+  burst: 400,
+  origins: [],
+  bodyLimit: 65_536,
+  maxConnections: 10_000,
+};
+
+export interface ServiceParts {
+  readonly config: ServiceConfig;
+  readonly chain: Chain;
+  readonly provider: Provider;
+  readonly store: Store;
+  /** Signs receipts and sends transactions: the mandates' processor, with money for gas. */
+  readonly signer: Wallet;
+  readonly prover: BatchProver;
+  readonly logger: Logger;
+  /** Unix seconds. */
+  readonly now: () => bigint;
+  /** Resolves after so many milliseconds, or when the signal aborts. */
+  readonly sleep: (milliseconds: number, signal?: AbortSignal) => Promise<unknown>;
+}
+
+export interface Service {
+  readonly url: string;
+  readonly metricsUrl: string | null;
+  readonly processor: Processor;
+  readonly settler: Settler;
+  /** Takes nothing more, answers what it has begun to answer, and ends. What is unfinished goes on at the next start. */
+  stop(): Promise<void>;
+}
+
+/** Milliseconds that a chore may take to end when the service stops; what it does is recorded step by step. */
+const PATIENCE = 10_000;
+
+/**
+ * Starts a processor: the API, the metrics, and the rounds that settle.
+ *
+ * @throws {@link BursarError} `malformed-input` when receipts would promise more time than the deployment gives;
+ * `chain-unavailable`.
+ */
+export async function startService(parts: ServiceParts): Promise<Service> {
+  const { config, chain, store, signer, prover, logger, now } = parts;
+  await expectWithin(config.settleWithin, chain);
+  const metrics = new Metrics(store, now);
+  const outbox = outboxOf(parts);
+  const sender = signer.address as Address;
+  const key = receiptKey(signer);
+  const domain = { chainId: chain.rail.chainId, registry: chain.rail.registry };
+  const rate = new Rate({ perSecond: config.paymentsPerSecond, burst: config.burst, clock: () => performance.now() });
+  const processor = new Processor({
+    domain,
+    store,
+    chain,
+    key,
+    settleWithin: config.settleWithin,
+    impossible: chain.contracts,
+    hashPage: await loadPageHash(),
+    events: metrics,
+    admit: (agent) => rate.admit(agent),
+    now,
+  });
+  const circuits = availableCircuits(chain.rail.circuits);
+  const settler = new Settler({ domain, store, circuits, gateway: chain, prover, outbox, sender, now });
+  const direct = new DirectSettler({ store, gateway: chain, outbox, sender });
+  const book = new IntentBook(store.database);
+  const deliver = outbox.deliver.bind(outbox);
+  const intents = new Intents({ domain, book, processor, chain, deliver, publicUrl: config.publicUrl, now });
+  const place = await placeOf(chain);
+  const directDomain = { chainId: domain.chainId, direct: chain.direct };
+
+  await processor.reconcile();
+  const server = createServer(processor, {
+    place,
+    keys: new ApiKeys(store.database, now),
+    metrics,
+    logger,
+    origins: config.origins,
+    bodyLimit: config.bodyLimit,
+    maxConnections: config.maxConnections,
+    routes: [
+      (readers) =>
+        intentRoutes({ intents, domain, now, mayRead: (request, mandate) => readers.mayRead(request, mandate) }),
+      () => payeeRoutes(processor, store, new Profiles(store.database)),
+      () =>
+        x402Routes({
+          processor,
+          settler: direct,
+          store,
+          domain,
+          direct: chain.direct,
+          tokens: chain.rail.tokens,
+          address: sender,
+          now,
+        }),
+      () =>
+        aep2Routes({ processor, settler: direct, store, domain: directDomain, key, settleWithin: config.settleWithin }),
+    ],
+  });
+  const rounds = new Rounds({
+    chores: [
+      { name: "revocations", every: 1_000, run: () => processor.refresh() },
+      { name: "intents", every: 5_000, run: () => intents.resume() },
+      { name: "direct", every: 1_000, run: () => direct.run() },
+      ...(config.settleEvery === 0
+        ? []
+        : [{ name: "batches", every: config.settleEvery * 1_000, run: () => settle(settler, logger) }]),
+    ],
+    failed: (chore, error) => {
+      metrics.failed(chore);
+      logger.warn(
+        { chore, code: (error as { code?: unknown }).code, reason: (error as Error).message },
+        "will be tried again",
+      );
+    },
+    sleep: (milliseconds, signal) => parts.sleep(milliseconds, signal),
+  });
+
+  const url = await server.listen({ host: config.host, port: config.port });
+  const metricsServer = config.metricsPort === null ? null : metrics.server();
+  const metricsUrl = (await metricsServer?.listen({ host: config.metricsHost, port: config.metricsPort! })) ?? null;
+  rounds.start();
+  return { url, metricsUrl, processor, settler, stop: () => stop(server, metricsServer, rounds) };
+}
+
+async function stop(server: FastifyInstance, metrics: FastifyInstance | null, rounds: Rounds): Promise<void> {
+  await server.close();
+  await rounds.stop(PATIENCE);
+  await metrics?.close();
+}
+
+async function settle(settler: Settler, logger: Logger): Promise<void> {
+  for (const { id, state, payments, gasUsed, error } of await settler.run()) {
+    logger.info({ batch: id, state, payments, gasUsed: gasUsed?.toString(), error }, "batch ended");
+  }
+}
+
+/** The one sender of the processor's transactions. */
+function outboxOf({ config, store, provider, signer, now, sleep }: ServiceParts): Outbox {
+  const { confirmations, replaceAfter } = config;
+  const wait = async (milliseconds: number): Promise<void> => {
+    await sleep(milliseconds);
+  };
+  return new Outbox({ store, provider, signer, confirmations, replaceAfter, pollInterval: 250, now, sleep: wait });
+}
+
+async function placeOf(chain: Chain): Promise<Place> {
+  const { escrow, settlement, direct, tokens } = chain.rail;
+  const scales = Object.entries(tokens).map(async ([symbol, address]) => {
+    const unitScale = await chain.escrow.unitScale(address);
+    return [symbol, { address, unitScale }] as const;
+  });
+  return { escrow, settlement, direct, tokens: Object.fromEntries(await Promise.all(scales)) };
+}
+
+async function expectWithin(settleWithin: bigint, chain: Chain): Promise<void> {
+  const { settleBy } = await chain.windows();
+  if (settleWithin <= settleBy) return;
+  throw new BursarError(
+    "malformed-input",
+    `Receipts would promise settlement within ${settleWithin} s; the contracts give ${settleBy} s.`,
+    { value: settleWithin, limit: settleBy },
+    "Lower --settle-within.",
+  );
+}
