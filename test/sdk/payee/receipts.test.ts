@@ -14,7 +14,20 @@ import { createClient } from "redis";
 
 import { addressOf, word } from "../../protocol/reference.ts";
 import { provide } from "../../provide.ts";
-import { addressIn, Buyer, DOMAIN, now, OTHER_PROCESSOR, PAYEE, PROCESSOR } from "./stand.ts";
+import { SHOPS } from "./shops.ts";
+import {
+  addressIn,
+  Buyer,
+  DOMAIN,
+  Ledger,
+  now,
+  OTHER_PROCESSOR,
+  paidWith,
+  PAYEE,
+  PROCESSOR,
+  refused,
+  stall,
+} from "./stand.ts";
 
 const PROCESSOR_ADDRESS = addressIn(PROCESSOR);
 const MUCH = { processor: 10n ** 9n, mandate: 10n ** 9n };
@@ -50,6 +63,8 @@ interface Kind {
   readonly before: () => Promise<void>;
   readonly open: () => Promise<{ store: ReceiptStore; close: () => Promise<void> }>;
   readonly after: () => Promise<void>;
+  /** Kills the server as a power cut would, and starts it again. */
+  readonly crash?: () => Promise<void>;
 }
 
 function sqlite(): Kind & { path: string } {
@@ -80,15 +95,24 @@ function redis(): Kind {
   let server: ChildProcess | null = null;
   let port = 0;
   let turn = 0;
+  const start = async (): Promise<void> => {
+    const options = ["--port", String(port), "--dir", folder, "--appendonly", "yes", "--appendfsync", "always"];
+    server = spawn(provide("redis-server"), [...options, "--bind", "127.0.0.1"], { stdio: "ignore" });
+    await answering(port);
+  };
+  const stop = async (signal: "SIGTERM" | "SIGKILL"): Promise<void> => {
+    if (server === null) return;
+    const ended = once(server, "exit");
+    server.kill(signal);
+    await ended;
+  };
   return {
     name: "Redis",
     lasts: true,
     before: async () => {
       if (server === null) {
         port = await freePort();
-        const options = ["--port", String(port), "--dir", folder, "--appendonly", "yes", "--appendfsync", "always"];
-        server = spawn(provide("redis-server"), [...options, "--bind", "127.0.0.1"], { stdio: "ignore" });
-        await answering(port);
+        await start();
       }
       turn += 1;
     },
@@ -98,12 +122,12 @@ function redis(): Kind {
       const store = new RedisReceipts(client, { prefix: `{shop*${turn}}` });
       return { store, close: () => client.close() };
     },
+    crash: async () => {
+      await stop("SIGKILL");
+      await start();
+    },
     after: async () => {
-      if (server !== null) {
-        const ended = once(server, "exit");
-        server.kill("SIGTERM");
-        await ended;
-      }
+      await stop("SIGTERM");
       rmSync(folder, { recursive: true });
     },
   };
@@ -280,10 +304,30 @@ for (const kind of [memory(), sqlite(), redis()]) {
     });
 
     if (kind.lasts) {
+      it("serve one of 64 connections with the same header, over two replicas of a service (P8)", async () => {
+        const mandates = new Ledger();
+        mandates.open(buyer.address);
+        const origin = "https://api.example.com";
+        const [, open] = SHOPS[0]!;
+        const replicas = [store, await replica()].map((receipts) => stall(mandates, { receipts, origin }));
+        const shops = await Promise.all(replicas.map((paywall) => open(paywall, { price: "0.00025" })));
+        for (let turn = 0; turn < 3; turn++) {
+          const header = buyer.header({ url, amount: 250n });
+          const answers = await Promise.all(
+            Array.from({ length: 64 }, (_, index) => fetch(`${shops[index % 2]!.url}/weather`, paidWith(header))),
+          );
+          expect(answers.filter(({ status }) => status === 200)).to.have.length(1);
+          for (const answer of answers) if (answer.status !== 200) await refused(answer, "receipt-used");
+        }
+        expect(shops[0]!.served + shops[1]!.served).to.equal(3);
+        for (const shop of shops) await shop.close();
+      });
+
       it("survive a restart, with what is unsettled", async () => {
         const one = used(buyer);
         await store.mark(one, MUCH);
         for (const close of closing.splice(0)) await close();
+        await kind.crash?.();
         store = await replica();
         expect((await store.mark(one, MUCH)).kind).to.equal("used");
         expect(await store.exposure(DOMAIN, PROCESSOR_ADDRESS)).to.equal(100n);
