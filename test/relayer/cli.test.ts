@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -96,6 +96,7 @@ describe("the command line", function () {
     ["deposit"],
     ["payee"],
     ["payee", "add"],
+    ["payee", "approve"],
     ["payee", "list"],
     ["mandate"],
     ["mandate", "open"],
@@ -112,7 +113,12 @@ describe("the command line", function () {
     ["payout"],
     ["status"],
     ["ledger"],
+    ["key"],
+    ["key", "create"],
+    ["key", "list"],
+    ["key", "revoke"],
     ["serve"],
+    ["config"],
   ];
   for (const command of COMMANDS) {
     it(`explains itself: bursar ${[...command, "--help"].join(" ")}`, async () => {
@@ -128,12 +134,20 @@ describe("the command line", function () {
       const names = [...out.slice(out.indexOf("Commands:")).matchAll(/^ {2}([a-z]+) /gm)].map(([, name]) => name!);
       return names.filter((name) => name !== "help").map((name) => [...group, name]);
     };
-    const groups = await Promise.all(["payee", "mandate", "intent"].map((group) => listed(group)));
+    const groups = await Promise.all(["payee", "mandate", "intent", "key"].map((group) => listed(group)));
     const found = [[], ...(await listed()), ...groups.flat()];
     expect(found.map(String).sort()).to.deep.equal(COMMANDS.map(String).sort());
   });
 
-  for (const wrong of [["unknown"], ["deposit"], ["pay", SHOP], ["status", "--colour"], ["mandate", "open", "--yes"]]) {
+  for (const wrong of [
+    ["unknown"],
+    ["deposit"],
+    ["pay", SHOP],
+    ["status", "--colour"],
+    ["mandate", "open", "--yes"],
+    ["--settle-within", "5", "status"],
+    ["serve", "--port", "x"],
+  ]) {
     it(`ends with 2 for wrong usage: bursar ${wrong.join(" ")}`, async () => {
       const { code, out, err } = await bursar(...wrong);
       expect([code, out]).to.deep.equal([2, ""]);
@@ -175,13 +189,13 @@ describe("the command line", function () {
     expect(await answer("deposit", "12.50")).to.include({ free: "12500000" });
     const { out } = await bursar("deposit", "0.5");
     expect(out).to.match(/^0x[0-9a-fA-F]{40} has 13 free in the escrow\.\n$/);
-    expect(await bursar("deposit", "1e3")).to.include({ code: 1, out: "" });
+    expect(await bursar("deposit", "1e3")).to.include({ code: 2, out: "" });
   });
 
   it("keeps payees", async () => {
     await answer("payee", "add", SHOP.toLowerCase(), "--name", "Shop", "--host", "shop.example", "--category", "tea");
     expect(await answer("payee", "list")).to.deep.equal([
-      { address: SHOP, name: "Shop", host: "shop.example", category: "tea" },
+      { address: SHOP, name: "Shop", host: "shop.example", category: "tea", state: "approved" },
     ]);
   });
 
@@ -266,6 +280,62 @@ describe("the command line", function () {
     const [settled] = await answer<Batch[]>("settle");
     expect(settled).to.include({ id: proved.id, state: "settled", transaction: submitted!.transaction });
     expect(await answer("payout", SHOP)).to.include({ paid: "300" });
+  });
+
+  it("shows what a service would run with, flags over environment over file over defaults", async () => {
+    const file = join(folder, "bursar.json");
+    const shown = async (...argv: string[]): Promise<Record<string, [unknown, string]>> => {
+      const settings = await answer<{ name: string; value: unknown; source: string }[]>(...argv);
+      return Object.fromEntries(settings.map(({ name, value, source }) => [name, [value, source]]));
+    };
+    writeFileSync(file, JSON.stringify({ port: 1, burst: 2, host: "0.0.0.0", origins: ["https://app.example"] }));
+    process.env["BURSAR_BURST"] = "3";
+    process.env["BURSAR_HOST"] = "127.0.0.2";
+    const settings = await shown("--config", file, "config", "--host", "127.0.0.3");
+    delete process.env["BURSAR_BURST"];
+    delete process.env["BURSAR_HOST"];
+    expect(settings).to.deep.include({
+      host: ["127.0.0.3", "cli"],
+      burst: [3, "env"],
+      port: [1, "config"],
+      origins: [["https://app.example"], "config"],
+      settleEvery: [300, "default"],
+    });
+    for (const [wrong, word] of [
+      [{ prot: 1 }, /«prot» is no option/],
+      [{ port: 70_000 }, /port: «70000» is no whole number from 0 to 65535/],
+      [{ origins: ["app.example"] }, /«app.example» is no origin/],
+      [[], /no JSON object/],
+    ] as const) {
+      writeFileSync(file, JSON.stringify(wrong));
+      const { code, err } = await bursar("--config", file, "config");
+      expect(code).to.equal(2);
+      expect(err).to.match(word);
+    }
+    expect(await bursar("--config", join(folder, "none.json"), "config")).to.include({ code: 2 });
+  });
+
+  it("makes API keys, shows each once, lists and revokes them", async () => {
+    const made = await answer<{ id: number; key: string }>("key", "create", "accounting", "--account", SHOP);
+    expect(made.key).to.match(/^bk_[A-Za-z0-9_-]{43}$/);
+    const listed = async (): Promise<unknown[]> => answer("key", "list");
+    expect(JSON.stringify(await listed())).not.to.contain(made.key);
+    expect((await listed())[0]).to.include({ id: made.id, name: "accounting", scope: SHOP, revokedAt: null });
+    await answer("key", "revoke", String(made.id));
+    expect((await listed())[0])
+      .to.have.property("revokedAt")
+      .that.is.a("string");
+    expect((await bursar("key", "revoke", "99")).err).to.match(/not-found/);
+  });
+
+  it("exports the ledger as CSV, filtered", async () => {
+    const { out } = await bursar("ledger", "--csv", "--kind", "refused");
+    const lines = out.trim().split("\n");
+    expect(lines[0]).to.match(/^position,time,kind,status,rail,owner,agent,purpose,seq,payee,amount,/);
+    expect(lines.length).to.be.greaterThan(1);
+    for (const line of lines.slice(1)) expect(line).to.contain(",refused,refused,proved,");
+    expect(await answer<unknown[]>("ledger", "--until", "2020-01-01")).to.deep.equal([]);
+    expect(await bursar("ledger", "--since", "yesterday")).to.include({ code: 2 });
   });
 
   it("revokes: the agent can pay no more", async () => {

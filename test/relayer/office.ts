@@ -1,7 +1,9 @@
 import {
+  accessHeader,
   BursarError,
   headHex,
   policyRoot,
+  signAccess,
   signPayment,
   startOf,
   termsHash,
@@ -14,7 +16,7 @@ import {
   type Terms,
 } from "@bursar/protocol";
 import { Processor, receiptKey, Store, type MandateReader, type ProcessorOptions } from "@bursar/relayer";
-import { id, Wallet } from "ethers";
+import { id, Wallet, type Signer } from "ethers";
 
 import { PayingAgent } from "../integration/rail.ts";
 
@@ -102,6 +104,12 @@ export async function signAs(
   domain: Domain = DOMAIN,
 ): Promise<SignedPayment> {
   return { agent: address, payment, salt, signature: await signPayment(wallet, domain, payment) };
+}
+
+/** An `Authorization` header of `reader`, for an hour. */
+export async function accessOf(reader: Signer & { address: string }, domain: Domain, now: bigint): Promise<string> {
+  const access = { account: reader.address as Address, expiresAt: now + 3_600n };
+  return accessHeader(access, await signAccess(reader, domain, access));
 }
 
 /** The refusal that `attempt` ends with. */

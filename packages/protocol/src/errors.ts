@@ -51,6 +51,7 @@ export const ERRORS = {
   unauthorised: { status: 401, title: "The request does not say who asks" },
   forbidden: { status: 403, title: "Who asks may not read this" },
   "not-found": { status: 404, title: "There is no such thing here" },
+  "unsupported-media-type": { status: 415, title: "The body is not in a media type that is read here" },
   "body-too-large": { status: 413, title: "The request body is too large" },
   "too-many-requests": { status: 429, title: "Too many requests" },
   "shutting-down": { status: 503, title: "The service is shutting down" },

@@ -122,6 +122,8 @@ export interface ProcessorOptions {
   /** Computes page hashes; the protocol's own unless a faster one is at hand. */
   hashPage?: PageHash;
   events?: ProcessorEvents;
+  /** Seconds that this clock may be behind the chain's, 60 unless given; null on a local chain, whose clock runs ahead. */
+  maxSkew?: bigint | null;
   /** Asked for each authenticated payment before it is decided; throws `too-many-requests` to hold an agent back. */
   admit?: (agent: Address) => void;
   /** Unix seconds. */
@@ -147,8 +149,6 @@ interface Pending {
 const GROUP = 64;
 /** Accounts that are kept at hand. */
 const KEPT = 10_000;
-/** Seconds that the processor's clock may be behind the chain's. */
-const MAX_SKEW = 60n;
 /** Seconds that a direct payment needs to reach the chain before its authorisation ends. */
 const MARGIN = 6n;
 
@@ -562,15 +562,15 @@ export class Processor {
     agent: Address,
     { payee }: Pick<Line, "payee">,
   ): Circumstances & { profile: PayeeProfile | undefined } {
-    const { store, now, impossible = [] } = this.#options;
+    const { store, now, impossible = [], maxSkew = 60n } = this.#options;
     const record = store.mandateOf(agent);
     const { tail, reserved, spending } = this.#account(agent);
     const limited = record.terms.hosts.length + record.terms.categories.length > 0;
-    if (this.#behind > MAX_SKEW) {
+    if (maxSkew !== null && this.#behind > maxSkew) {
       throw new BursarError(
         "clock-behind",
         `The processor's clock is ${this.#behind} s behind the chain's.`,
-        { value: this.#behind, limit: MAX_SKEW },
+        { value: this.#behind, limit: maxSkew },
         "Try again later; the operator has to set the clock.",
       );
     }

@@ -35,6 +35,8 @@ export interface ServiceConfig {
   readonly publicUrl: string;
   /** Seconds from acceptance to settlement that receipts promise. */
   readonly settleWithin: bigint;
+  /** Seconds that the machine's clock may be behind the chain's; null on a local chain. */
+  readonly maxSkew: bigint | null;
   /** Seconds between batches; 0 settles batches by hand. */
   readonly settleEvery: number;
   readonly confirmations: number;
@@ -57,6 +59,7 @@ export const SERVICE_DEFAULTS: ServiceConfig = {
   metricsPort: null,
   publicUrl: "",
   settleWithin: 3_600n,
+  maxSkew: 60n,
   settleEvery: 300,
   confirmations: 1,
   replaceAfter: 60n,
@@ -91,6 +94,9 @@ export interface Service {
   stop(): Promise<void>;
 }
 
+/** The chore that asks the chain every second. */
+const REFRESH = "revocations";
+
 /** Milliseconds that a chore may take to end when the service stops; what it does is recorded step by step. */
 const PATIENCE = 10_000;
 
@@ -118,6 +124,7 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     impossible: chain.contracts,
     hashPage: await loadPageHash(),
     events: metrics,
+    maxSkew: config.maxSkew,
     admit: (agent) => rate.admit(agent),
     now,
   });
@@ -160,15 +167,16 @@ export async function startService(parts: ServiceParts): Promise<Service> {
   });
   const rounds = new Rounds({
     chores: [
-      { name: "revocations", every: 1_000, run: () => processor.refresh() },
+      { name: REFRESH, every: 1_000, run: () => processor.refresh().then(() => metrics.chainAnswers(true)) },
       { name: "intents", every: 5_000, run: () => intents.resume() },
       { name: "direct", every: 1_000, run: () => direct.run() },
       ...(config.settleEvery === 0
         ? []
-        : [{ name: "batches", every: config.settleEvery * 1_000, run: () => settle(settler, logger) }]),
+        : [{ name: "batches", every: config.settleEvery * 1_000, run: () => settle(settler, metrics, logger) }]),
     ],
     failed: (chore, error) => {
       metrics.failed(chore);
+      if (chore === REFRESH) metrics.chainAnswers(false);
       logger.warn(
         { chore, code: (error as { code?: unknown }).code, reason: (error as Error).message },
         "will be tried again",
@@ -177,11 +185,17 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     sleep: (milliseconds, signal) => parts.sleep(milliseconds, signal),
   });
 
-  const url = await server.listen({ host: config.host, port: config.port });
   const metricsServer = config.metricsPort === null ? null : metrics.server();
-  const metricsUrl = (await metricsServer?.listen({ host: config.metricsHost, port: config.metricsPort! })) ?? null;
-  rounds.start();
-  return { url, metricsUrl, processor, settler, stop: () => stop(server, metricsServer, rounds) };
+  try {
+    // The metrics come first: nothing is answered by a service that does not start.
+    const metricsUrl = (await metricsServer?.listen({ host: config.metricsHost, port: config.metricsPort! })) ?? null;
+    const url = await server.listen({ host: config.host, port: config.port });
+    rounds.start();
+    return { url, metricsUrl, processor, settler, stop: () => stop(server, metricsServer, rounds) };
+  } catch (error) {
+    await stop(server, metricsServer, rounds);
+    throw error;
+  }
 }
 
 async function stop(server: FastifyInstance, metrics: FastifyInstance | null, rounds: Rounds): Promise<void> {
@@ -190,8 +204,9 @@ async function stop(server: FastifyInstance, metrics: FastifyInstance | null, ro
   await metrics?.close();
 }
 
-async function settle(settler: Settler, logger: Logger): Promise<void> {
+async function settle(settler: Settler, metrics: Metrics, logger: Logger): Promise<void> {
   for (const { id, state, payments, gasUsed, error } of await settler.run()) {
+    if (state === "settled") metrics.settled();
     logger.info({ batch: id, state, payments, gasUsed: gasUsed?.toString(), error }, "batch ended");
   }
 }

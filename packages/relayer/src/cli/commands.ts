@@ -43,7 +43,7 @@ import { createLogger } from "../log.ts";
 import { visible } from "../plain-text.ts";
 import { Profiles } from "../profiles.ts";
 import type { BatchRecord, LedgerEntry, LedgerFilter, PayeeProfile } from "../records.ts";
-import { startService } from "../service.ts";
+import { SERVICE_DEFAULTS, startService } from "../service.ts";
 import { ledgerTable, progress, report, short, table, time, type Output } from "./report.ts";
 import { now, type Session } from "./session.ts";
 
@@ -495,7 +495,8 @@ export interface ServeOptions {
 export async function serve(session: Session, output: Output, options: ServeOptions): Promise<void> {
   const { logLevel, metricsPort = null, replaceAfter, ...rest } = options;
   const { settleWithin, confirmations } = session.options;
-  const config = { ...rest, metricsPort, replaceAfter: BigInt(replaceAfter), settleWithin, confirmations };
+  const maxSkew = session.local ? null : SERVICE_DEFAULTS.maxSkew;
+  const config = { ...rest, metricsPort, replaceAfter: BigInt(replaceAfter), settleWithin, confirmations, maxSkew };
   const prover = new Prover();
   try {
     const service = await startService({
@@ -538,12 +539,20 @@ export function showConfig(output: Output, commands: readonly Command[]): void {
       .filter((name) => name !== "json" && name !== "config")
       .map((name) => ({
         name,
-        value: command.getOptionValue(name) as unknown,
+        value: withoutSecrets(name, command.getOptionValue(name)),
         source: command.getOptionValueSource(name) ?? "default",
       })),
   );
   const rows = settings.map(({ name, value, source }) => [name, shown(value), source]);
   report(output, settings, table(["option", "value", "from"], rows));
+}
+
+/** Providers put their key into the URL of the chain: all of it but the host may be a secret. */
+function withoutSecrets(name: string, value: unknown): unknown {
+  if (name !== "rpc") return value;
+  const { protocol, host, pathname, search, username, password } = new URL(String(value));
+  const plain = pathname + search + username + password === "/";
+  return plain ? value : `${protocol}//${host}/[hidden]`;
 }
 
 function shown(value: unknown): string {

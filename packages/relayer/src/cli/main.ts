@@ -1,7 +1,7 @@
 import { createInterface } from "node:readline/promises";
 
 import { BursarError, parseAddress, type Address } from "@bursar/protocol";
-import { Command, CommanderError, Option } from "commander";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 
 import * as commands from "./commands.ts";
 import type { LedgerFilter } from "../records.ts";
@@ -54,7 +54,13 @@ function build(output: Output): Command {
     )
     .hook("preAction", (_program, action) => {
       const { config } = program.opts<{ config?: string }>();
-      if (config !== undefined) readConfigFile(config, [program, action]);
+      if (config === undefined) return;
+      try {
+        readConfigFile(config, [program, action]);
+      } catch (error) {
+        if (!(error instanceof InvalidArgumentError)) throw error;
+        program.error(`error: ${error.message}`);
+      }
     });
   for (const option of commonOptions()) program.addOption(option);
 

@@ -33,23 +33,22 @@ export class Metrics implements ProcessorEvents {
     registers: [this.#registry],
   });
 
+  readonly #unsettled = this.#gauge("bursar_unsettled_payments", "Accepted and not settled");
+  readonly #units = this.#gauge("bursar_unsettled_units", "Their sum");
+  readonly #age = this.#gauge("bursar_oldest_unsettled_seconds", "Age of the oldest of them");
+  readonly #batches = this.#gauge("bursar_batches", "Batches by state", ["state"]);
+  readonly #settledAt = this.#gauge(
+    "bursar_last_settlement_timestamp_seconds",
+    "When this process last settled; 0: never",
+  );
+  readonly #chain = this.#gauge("bursar_chain_reachable", "Whether the chain answered when it was last asked");
+  readonly #store: Pick<Store, "backlog">;
+  readonly #now: () => bigint;
+
   /** @param now - Unix seconds. */
   constructor(store: Pick<Store, "backlog">, now: () => bigint) {
-    this.#gauge("bursar_unsettled_payments", "Accepted and not settled", () => store.backlog().payments);
-    this.#gauge("bursar_unsettled_units", "Their sum", () => Number(store.backlog().units));
-    this.#gauge("bursar_oldest_unsettled_seconds", "Age of the oldest of them", () => {
-      const { oldest } = store.backlog();
-      return oldest === null ? 0 : Number(now() - oldest);
-    });
-    const batches = new Gauge({
-      name: "bursar_batches",
-      help: "Batches by state",
-      labelNames: ["state"],
-      registers: [this.#registry],
-      collect: () => {
-        for (const [state, count] of Object.entries(store.backlog().batches)) batches.set({ state }, count);
-      },
-    });
+    this.#store = store;
+    this.#now = now;
   }
 
   accepted(rail: PaymentRail): void {
@@ -69,6 +68,15 @@ export class Metrics implements ProcessorEvents {
     this.#failures.inc({ chore });
   }
 
+  /** A batch is final on chain. */
+  settled(): void {
+    this.#settledAt.set(Number(this.#now()));
+  }
+
+  chainAnswers(reachable: boolean): void {
+    this.#chain.set(Number(reachable));
+  }
+
   /** Counts what a server answers, by route and not by URL. */
   watch(server: FastifyInstance): void {
     server.addHook("onResponse", (request, reply, done) => {
@@ -82,17 +90,27 @@ export class Metrics implements ProcessorEvents {
   /** A server of its own: what it tells is not for the public. */
   server(): FastifyInstance {
     const server = fastify();
-    server.get("/metrics", async (_request, reply) =>
-      reply.type(this.#registry.contentType).send(await this.#registry.metrics()),
-    );
+    server.get("/metrics", async (_request, reply) => {
+      this.#readBooks();
+      return reply.type(this.#registry.contentType).send(await this.#registry.metrics());
+    });
     return server;
+  }
+
+  /** Once for all gauges: payments wait while the books are read. */
+  #readBooks(): void {
+    const { payments, units, oldest, batches } = this.#store.backlog();
+    this.#unsettled.set(payments);
+    this.#units.set(Number(units));
+    this.#age.set(oldest === null ? 0 : Number(this.#now() - oldest));
+    for (const [state, count] of Object.entries(batches)) this.#batches.set({ state }, count);
   }
 
   #counter<T extends string>(name: string, help: string, labelNames: T[]): Counter<T> {
     return new Counter({ name, help, labelNames, registers: [this.#registry] });
   }
 
-  #gauge(name: string, help: string, value: () => number): void {
-    const gauge: Gauge = new Gauge({ name, help, registers: [this.#registry], collect: () => gauge.set(value()) });
+  #gauge<T extends string>(name: string, help: string, labelNames: T[] = []): Gauge<T> {
+    return new Gauge({ name, help, labelNames, registers: [this.#registry] });
   }
 }

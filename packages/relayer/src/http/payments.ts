@@ -1,14 +1,16 @@
 import {
   addressSchema,
+  BursarError,
   parseWire,
   signedPaymentSchema,
   signedReceiptSchema,
   toWire,
   uint64Schema,
+  type Address,
 } from "@bursar/protocol";
 import { z } from "zod";
 
-import type { Processor } from "../processor.ts";
+import type { PaymentView, Processor } from "../processor.ts";
 import { concerns, forbidden, type Readers } from "./access.ts";
 import { routeSchema, type Routes } from "./route.ts";
 
@@ -100,11 +102,16 @@ export function paymentRoutes(processor: Processor, readers: Readers): Routes {
         const who = readers.who(request);
         const { agent, seq } = parseWire(placeSchema, request.params);
         const payment = processor.payment(agent, seq);
-        if (payment === undefined || !concerns(who, agent, payment.payee, processor.status(agent).mandate.owner)) {
-          throw forbidden();
-        }
-        return toWire(payment);
+        if (!concerns(who, agent, ...partiesOf(processor, agent, payment))) throw forbidden();
+        if (payment !== undefined) return toWire(payment);
+        throw new BursarError("not-found", `There is no payment ${seq} of ${agent}.`, { value: seq });
       },
     );
   };
+}
+
+/** Who else than the agent may know of a payment, or that there is none: its owner, and the payee of one that there is. */
+function partiesOf(processor: Processor, agent: Address, payment: PaymentView | undefined): Address[] {
+  const owner = processor.knows(agent) ? [processor.status(agent).mandate.owner] : [];
+  return payment === undefined ? owner : [...owner, payment.payee];
 }

@@ -39,7 +39,9 @@ function refusalOf(error: unknown, bodyLimit: number): BursarError | null {
     return new BursarError("body-too-large", `A body has at most ${bodyLimit} bytes.`, { limit: bodyLimit });
   }
   if (statusCode === 415) {
-    return new BursarError("malformed-input", "The body is not application/json.", { limit: "application/json" });
+    return new BursarError("unsupported-media-type", "The body is not application/json.", {
+      limit: "application/json",
+    });
   }
   if (code === "FST_ERR_CTP_EMPTY_JSON_BODY") return new BursarError("malformed-input", "The body is empty.");
   return new BursarError("malformed-input", "The request cannot be read.");

@@ -1,7 +1,7 @@
 import { BursarError } from "@bursar/protocol";
 import cors from "@fastify/cors";
 import swagger from "@fastify/swagger";
-import fastify, { type FastifyBaseLogger, type FastifyInstance } from "fastify";
+import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from "fastify";
 
 import type { ApiKeys } from "../api-keys.ts";
 import type { Processor } from "../processor.ts";
@@ -13,6 +13,7 @@ import type { Metrics } from "./metrics.ts";
 import { paymentRoutes } from "./payments.ts";
 import { answerProblems, readJsonOnly } from "./problems.ts";
 import type { Routes } from "./route.ts";
+import { answerBadBytes, answerBadUrl } from "./unreadable.ts";
 
 export interface ServerOptions {
   /** For `GET /info`. */
@@ -47,6 +48,9 @@ export function createServer(processor: Processor, options: ServerOptions = {}):
     keepAliveTimeout: 5_000,
     http: { headersTimeout: 5_000, connectionsCheckingInterval: 1_000 },
     return503OnClosing: false,
+    logController: new LogController({ disableRequestLogging: true }),
+    frameworkErrors: answerBadUrl,
+    clientErrorHandler: answerBadBytes,
     routerOptions: { maxParamLength: 200 },
   });
   server.server.maxConnections = options.maxConnections ?? 10_000;
@@ -56,6 +60,7 @@ export function createServer(processor: Processor, options: ServerOptions = {}):
   answerProblems(server, bodyLimit);
   readJsonOnly(server);
   metrics?.watch(server);
+  logEachRequest(server);
   refuseWhileClosing(server);
   const readers = new Readers({ domain: processor.domain, keys, now: () => processor.now() });
 
@@ -74,6 +79,14 @@ export function createServer(processor: Processor, options: ServerOptions = {}):
     done();
   });
   return server;
+}
+
+/** One line a request, when it is answered. */
+function logEachRequest(server: FastifyInstance): void {
+  server.addHook("onResponse", (request, reply, done) => {
+    request.log.info({ req: request, res: reply, responseTime: reply.elapsedTime }, "answered");
+    done();
+  });
 }
 
 /** A connection that is kept open may still ask while the rest is being finished. */
