@@ -571,10 +571,8 @@ describe("the service", function () {
       first.child.kill("SIGTERM");
       expect(await once(first.child, "close")).to.deep.equal([0, null]);
       const second = await serving();
-      const again = JSON.parse(await bursar("ledger")) as { agent: Address; amount: string }[]; amount: string; status: string }[];
-      expect(again.map(({ agent, amount }) => [agent, amount])).to.deep.equal([
-        [opened.mandate.agent, "50000"],
-      ]);
+      const again = JSON.parse(await bursar("ledger")) as { agent: Address; amount: string }[];
+      expect(again.map(({ agent, amount }) => [agent, amount])).to.deep.equal([[opened.mandate.agent, "50000"]]);
       second.child.kill("SIGINT");
       expect(await once(second.child, "close")).to.deep.equal([0, null]);
     });
