@@ -1,4 +1,4 @@
-import { BursarError, problem, type Problem } from "@bursar/protocol";
+import { BursarError, ERRORS, problem, type ErrorCode, type Problem } from "@bursar/protocol";
 import type { FastifyInstance, FastifyReply } from "fastify";
 
 /** Levels of objects and arrays in a body. */
@@ -8,8 +8,8 @@ const MAX_DEPTH = 16;
 export function answerProblems(server: FastifyInstance, bodyLimit: number): void {
   server.setErrorHandler((error, request, reply) => {
     const known = refusalOf(error, bodyLimit);
-    if (known === null) request.log.error(error);
-    return sendProblem(reply, problem(known ?? error));
+    if (known === null || OPERATORS.has(known.code)) request.log.error(error);
+    return sendProblem(reply, problem(known === null ? error : withoutPlaces(known)));
   });
   server.setNotFoundHandler((_request, reply) =>
     sendProblem(reply, problem(new BursarError("not-found", "There is nothing here.", {}, "See GET /openapi.json."))),
@@ -28,6 +28,16 @@ export function readJsonOnly(server: FastifyInstance): void {
       );
     } else void parse(request, text, done);
   });
+}
+
+/** What is wrong on the operator's side: the words of these errors are for the log. */
+const OPERATORS: ReadonlySet<ErrorCode> = new Set(["chain-unavailable", "key-missing", "key-corrupt"]);
+
+/** Callers are not told where the chain is asked or keys are kept. */
+function withoutPlaces(error: BursarError): BursarError {
+  const { code } = error;
+  if (!OPERATORS.has(code)) return error;
+  return new BursarError(code, `${ERRORS[code].title}.`, {}, "Send the same request again later.");
 }
 
 /** What fastify itself refuses is the caller's error. @returns null for a fault of this side. */
