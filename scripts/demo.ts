@@ -1,41 +1,23 @@
 import { mkdtempSync, rmSync } from "node:fs";
+import type { Server } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 
-import {
-  BursarError,
-  formatAmount,
-  headHex,
-  policyRoot,
-  requestRef,
-  signMandate,
-  termsHash,
-  toWire,
-  type Address,
-  type Mandate,
-  type Terms,
-} from "@bursar/protocol";
+import { BursarError, formatAmount, requestRef, type Address } from "@bursar/protocol";
 import { Prover } from "@bursar/prover";
-import {
-  availableCircuits,
-  Chain,
-  createServer,
-  Outbox,
-  Processor,
-  railOf,
-  receiptKey,
-  Settler,
-  Store,
-} from "@bursar/relayer";
+import { Chain, createLogger, railOf, SERVICE_DEFAULTS, startService, Store } from "@bursar/relayer";
+import { draftIntent, openMandate, type Agent } from "@bursar/sdk/agent";
+import { chainMandates, MemoryReceipts, Paywall } from "@bursar/sdk/payee";
+import { paid } from "@bursar/sdk/payee/express";
 import { NonceManager, parseEther, Wallet } from "ethers";
+import express from "express";
 
 import { deploy, settingsOf } from "../deploy/index.ts";
-import { plainWords } from "../packages/relayer/src/cli/commands.ts";
 import { ledgerTable, table } from "../packages/relayer/src/cli/report.ts";
 import { TestUSD__factory } from "../typechain-types/index.ts";
-import { Agent } from "./demo/agent.ts";
 import { LocalNode } from "./demo/node.ts";
-import { createService } from "./demo/service.ts";
 
 const CALLS_PER_AGENT = 28;
 const BUDGET = 30_000n;
@@ -72,17 +54,15 @@ const CASINO = {
   answer: () => ({ luck: "none" }),
 } as const;
 
-const TERMS: Terms = {
-  version: 1,
+const INTENT = draftIntent({
   purpose: "Plan a week of deliveries: weather, routes and opening hours",
+  budget: BUDGET,
+  paymentCap: CAP,
+  duration: "1d",
   categories: ["weather", "maps", "search"],
   hosts: ["*.weather.example", "*.maps.example", "*.search.example"],
-};
+});
 
-const clock = {
-  now: () => BigInt(Math.floor(Date.now() / 1_000)),
-  sleep: (ms: number) => new Promise<void>((done) => setTimeout(done, ms)),
-};
 const say = (text = ""): void => console.log(text);
 const began = performance.now();
 const step = (title: string): void => say(`\n── ${title} (${((performance.now() - began) / 1_000).toFixed(1)} s)`);
@@ -120,30 +100,36 @@ async function demo(): Promise<void> {
   await (await chain.escrow.connect(owner).deposit(token, 1_000_000n, ownerAddress)).wait();
   say(`${ownerAddress} has ${formatAmount(await chain.escrow.freeOf(token, ownerAddress))} tUSD in the escrow.`);
 
-  step("The processor, and three services that are paid per call");
+  step("The processor, and services that are paid per call");
   const store = new Store(join(folder, "processor.db"));
   closing.push(() => store.close());
-  const processor = new Processor({
-    domain,
-    store,
+  const prover = new Prover();
+  closing.push(() => prover.close());
+  const service = await startService({
+    config: { ...SERVICE_DEFAULTS, port: 0, settleEvery: 0, maxSkew: null },
     chain,
-    key: receiptKey(processorKey),
-    settleWithin: 3_600n,
-    impossible: chain.contracts,
-    now: clock.now,
+    provider,
+    store,
+    signer: processorKey,
+    prover,
+    logger: createLogger("silent", process.stdout),
+    now: () => BigInt(Math.floor(Date.now() / 1_000)),
+    sleep: (milliseconds, signal) => setTimeout(milliseconds, undefined, { signal }).catch(() => undefined),
   });
-  const server = createServer(processor);
-  closing.push(() => server.close());
-  const processorUrl = await server.listen({ host: "127.0.0.1", port: 0 });
+  closing.push(() => service.stop());
+  const processors = [processorKey.address];
+  const mandates = chainMandates(node.url, rail.registry, { finality: 1 });
   const services = await Promise.all(
-    [...SERVICES, CASINO].map(async (service) => {
+    [...SERVICES, CASINO].map(async ({ name, host, category, price, answer }) => {
       const payee = Wallet.createRandom().address as Address;
-      const http = createService({ ...service, domain, token, payee, processor: processorKey.address as Address });
-      closing.push(() => http.close());
-      store.transact(() =>
-        store.putPayee({ address: payee, name: service.name, host: service.host, category: service.category }),
+      store.putPayee({ address: payee, name, host, category });
+      const paywall = new Paywall({ payee, domain, token, processors, receipts: new MemoryReceipts(), mandates });
+      const app = express();
+      app.get("/v1/:topic", paid(paywall, price), (request, response) =>
+        response.json(answer(String(request.params.topic))),
       );
-      return { ...service, payee, url: await http.listen({ host: "127.0.0.1", port: 0 }) };
+      const url = await listen(app);
+      return { name, host, price, payee, url };
     }),
   );
   const casino = services.at(-1)!;
@@ -153,28 +139,14 @@ async function demo(): Promise<void> {
 
   step("Four agents draft their intents; the owner signs each once");
   const agents = await Promise.all(
-    ["Ada", "Ben", "Cleo", "Dan"].map(async (name) => {
-      const agent = new Agent(name, domain, processorUrl);
-      const mandate: Mandate = {
-        owner: ownerAddress,
-        agent: agent.address,
-        token,
-        budget: BUDGET,
-        paymentCap: CAP,
-        validUntil: clock.now() + 86_400n,
-        processor: processorKey.address as Address,
-        payees: [],
-        policyRoot: headHex(policyRoot([], CAP)),
-        termsHash: termsHash(TERMS),
-      };
-      const ownerSignature = await signMandate(owner, domain, mandate);
-      const agentSignature = await signMandate(agent.wallet, domain, mandate);
-      await (
-        await chain.registry.connect(owner).open({ ...mandate, payees: [] }, ownerSignature, agentSignature)
-      ).wait();
-      await post(`${processorUrl}/mandates`, { mandate, terms: TERMS });
-      if (name === "Ada") say(plainWords(mandate, TERMS));
-      return agent;
+    Array.from({ length: 4 }, async (_, n) => {
+      const opening = await openMandate({ processor: service.url, intent: INTENT, owner });
+      if (n === 0) {
+        say(`The owner reads, at ${opening.signUrl} or here:`);
+        const rows = opening.clauses.map(({ subject, words, enforcedBy }) => [subject, words, enforcedBy]);
+        say(table(["what", "allowed", "enforced by"], rows));
+      }
+      return opening.wait({ interval: 100 });
     }),
   );
 
@@ -183,8 +155,8 @@ async function demo(): Promise<void> {
   await Promise.all(
     agents.map(async (agent, a) => {
       for (let call = 0; call < CALLS_PER_AGENT; ++call) {
-        const service = onMission[(a + call) % onMission.length]!;
-        await agent.buy(`${service.url}/v1/stop-${call}`);
+        const seller = onMission[(a + call) % onMission.length]!;
+        await buy(agent, `${seller.url}/v1/stop-${call}`);
       }
     }),
   );
@@ -196,36 +168,16 @@ async function demo(): Promise<void> {
   step("What the mandate does not allow is refused, whoever asks");
   const [ada] = agents as [Agent];
   const search = onMission[2]!;
-  await refused("off mission", () => ada.buy(`${casino.url}/v1/roulette`));
+  await refused("off mission", () => buy(ada, `${casino.url}/v1/roulette`));
   await refused("over the cap", () =>
     ada.pay({ payee: search.payee, amount: CAP + 1n, ref: requestRef({ method: "GET", url: `${search.url}/v1/all` }) }),
   );
   await refused("over the budget", async () => {
-    for (;;) await ada.buy(`${search.url}/v1/more`);
+    for (let more = 0; ; ++more) await buy(ada, `${search.url}/v1/more-${more}`);
   });
 
   step("Plan, prove, settle");
-  const prover = new Prover();
-  closing.push(() => prover.close());
-  const outbox = new Outbox({
-    store,
-    provider,
-    signer: processorKey,
-    confirmations: 1,
-    replaceAfter: 60n,
-    pollInterval: 100,
-    ...clock,
-  });
-  const settler = new Settler({
-    domain,
-    store,
-    circuits: availableCircuits(rail.circuits),
-    gateway: chain,
-    prover,
-    outbox,
-    sender: processorKey.address as Address,
-    now: clock.now,
-  });
+  const { settler } = service;
   const planned = settler.plan();
   if (!planned) throw new Error("no payment waits");
   say(
@@ -274,13 +226,21 @@ async function demo(): Promise<void> {
   );
 }
 
-async function post(url: string, body: unknown): Promise<void> {
-  const answer = await fetch(url, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(toWire(body)),
+/** Calls a paid service as any other. */
+async function buy(agent: Agent, url: string): Promise<unknown> {
+  const response = await agent.fetch(url);
+  if (!response.ok) throw new Error(`${url} answered ${response.status}: ${await response.text()}`);
+  return response.json();
+}
+
+/** The URL of an app that listens until the end. */
+function listen(app: express.Express): Promise<string> {
+  return new Promise((resolve) => {
+    const server: Server = app.listen(0, "127.0.0.1", () => {
+      closing.push(() => server.close());
+      resolve(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    });
   });
-  if (!answer.ok) throw new Error(`${url}: ${await answer.text()}`);
 }
 
 /** Shows a refusal; anything else is a failure of the demo. */

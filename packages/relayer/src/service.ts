@@ -1,7 +1,7 @@
 import { BursarError, type Address } from "@bursar/protocol";
 import type { FastifyInstance } from "fastify";
 import type { Logger } from "pino";
-import type { Provider, Wallet } from "ethers";
+import type { BaseWallet, Provider } from "ethers";
 
 import { ApiKeys } from "./api-keys.ts";
 import type { Chain } from "./chain.ts";
@@ -76,7 +76,7 @@ export interface ServiceParts {
   readonly provider: Provider;
   readonly store: Store;
   /** Signs receipts and sends transactions: the mandates' processor, with money for gas. */
-  readonly signer: Wallet;
+  readonly signer: BaseWallet;
   readonly prover: BatchProver;
   readonly logger: Logger;
   /** Unix seconds. */

@@ -1,13 +1,10 @@
 import {
-  BursarError,
   decodePaymentHeader,
   encodePaymentRequired,
   PAYMENT_HEADER,
   PAYMENT_REQUIRED_HEADER,
   problem,
   requestRef,
-  toWire,
-  verifyAccess,
   verifyPaid,
   type Address,
   type Hex,
@@ -51,6 +48,7 @@ export class Line {
   /** Bodies of the payments that were sent, in order. */
   readonly sent: string[] = [];
   readonly #server: Server;
+  #cors: Record<string, string> = {};
 
   private constructor(server: Server) {
     this.#server = server;
@@ -60,6 +58,8 @@ export class Line {
     const server = createHttpServer();
     const line = new Line(server);
     server.on("request", (incoming, outgoing) => {
+      for (const [name, value] of Object.entries(line.#cors)) outgoing.setHeader(name, value);
+      if (incoming.method === "OPTIONS") return void outgoing.writeHead(204).end();
       void (async () => {
         const body = await textOf(incoming);
         const payment = incoming.method === "POST" && incoming.url === "/payments";
@@ -78,6 +78,11 @@ export class Line {
 
   get url(): string {
     return urlOf(this.#server);
+  }
+
+  /** Lets pages of an origin pass, as an operator's reverse proxy does. */
+  allow(origin: string): void {
+    this.#cors = crossOrigin(origin);
   }
 
   close(): void {
@@ -102,9 +107,15 @@ export class Market {
   }
 
   static async open(office = new Office()): Promise<Market> {
-    const server = createServer(office.processor);
+    const contract = addressOf("a contract");
+    const tokens = { tUSD: { address: addressOf("token"), unitScale: 1n } };
+    const place = { escrow: contract, settlement: contract, direct: contract, tokens };
+    const server = createServer(office.processor, { place });
     const late: { market?: Market } = {};
-    addReading(server, office, () => late.market?.provesTail ?? true);
+    server.addHook("preSerialization", (request, _reply, answer, done) => {
+      const withheld = request.routeOptions.url === "/mandates/:agent/tail" && late.market?.provesTail === false;
+      done(null, withheld ? { ...(answer as object), last: null } : answer);
+    });
     await server.listen({ host: "127.0.0.1", port: 0 });
     const market = new Market(office, server, await Line.to(urlOf(server.server)));
     late.market = market;
@@ -161,6 +172,8 @@ export interface ShopOptions {
   /** Answers in place of the shop, unless it gives back nothing. */
   readonly instead: (paid: boolean, request: FastifyRequest, reply: FastifyReply) => FastifyReply | undefined;
   readonly now: () => bigint;
+  /** The origin of pages that may call. */
+  readonly cors: string;
 }
 
 /** A paid service: it asks, verifies offline, takes each receipt once and gives back what it was sent. */
@@ -178,6 +191,8 @@ export class Shop {
     this.#options = options;
     server.removeAllContentTypeParsers();
     server.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
+    const { cors } = options;
+    if (cors !== undefined) server.addHook("onRequest", (request, reply) => allowed(request, reply, cors));
     server.all("/*", (request, reply) => this.#sell(request, reply));
   }
 
@@ -231,38 +246,18 @@ export class Shop {
   }
 }
 
-/** The reading routes of a processor, where its server has none yet. */
-function addReading(server: FastifyInstance, office: Office, provesTail: () => boolean): void {
-  const { processor, store } = office;
-  const add = (url: string, answer: (request: FastifyRequest) => unknown): void => {
-    if (!server.hasRoute({ method: "GET", url })) server.get(url, (request) => toWire(answer(request)));
+/** What a page of another origin needs to be told, see docs/agent.md. */
+function crossOrigin(origin: string): Record<string, string> {
+  return {
+    "access-control-allow-origin": origin,
+    "access-control-allow-headers": `authorization, content-type, ${PAYMENT_HEADER}`,
+    "access-control-expose-headers": `${PAYMENT_REQUIRED_HEADER}, retry-after`,
   };
-  const reader = (request: FastifyRequest): Address =>
-    verifyAccess(DOMAIN, request.headers.authorization ?? "", office.clock);
-  add("/info", () => ({
-    chainId: DOMAIN.chainId,
-    registry: DOMAIN.registry,
-    processor: processor.address,
-    tokens: { tUSD: { address: addressOf("token"), unitScale: 1n } },
-    settleWithin: 3_600n,
-  }));
-  add("/mandates/:agent/tail", (request) => {
-    const agent = reader(request);
-    const last = store.lastPayment(agent);
-    const proof = last && provesTail() ? { last: { payment: last.payment, signature: last.signature } } : {};
-    return { ...processor.tail(agent).position, ...proof };
-  });
-  add("/payments/:agent/:seq", (request) => {
-    const { seq } = request.params as { seq: string };
-    const payment = processor.payment(reader(request), BigInt(seq));
-    if (payment === undefined) throw new BursarError("not-found", `There is no payment ${seq}.`);
-    return payment;
-  });
-  add("/ledger", (request) => {
-    const { limit, before, kind } = request.query as { limit: string; before?: string; kind?: "accepted" };
-    const filter = { limit: Number(limit), before: before === undefined ? undefined : Number(before), kind };
-    return store.ledger({ agent: reader(request), ...filter });
-  });
+}
+
+async function allowed(request: FastifyRequest, reply: FastifyReply, origin: string): Promise<void> {
+  void reply.headers(crossOrigin(origin));
+  if (request.method === "OPTIONS") await reply.status(204).send();
 }
 
 /** What a shop asks. */

@@ -1,4 +1,4 @@
-import { headHex, policyRoot, signMandate, toWire, type Hex } from "@bursar/protocol";
+import { headHex, policyRoot, signMandate, toWire } from "@bursar/protocol";
 import { createServer } from "@bursar/relayer";
 import { draftIntent, freshKey, openMandate, type Agent, type OpenMandateOptions } from "@bursar/sdk/agent";
 import { expect } from "chai";

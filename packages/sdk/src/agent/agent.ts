@@ -319,7 +319,7 @@ export class Agent {
     while (page.length > 0) {
       yield* page;
       if (page.length < PAGE) return;
-      const before = page.at(-1).position;
+      const before = page.at(-1)!.position;
       page = await this.#client.ledger({ ...query, before }, await this.#accessHeader(), signal);
     }
   }
