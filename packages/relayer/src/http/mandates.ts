@@ -78,7 +78,8 @@ export function mandateRoutes(processor: Processor, readers: Readers): Routes {
       (request) => {
         const who = readers.who(request);
         const { agent } = parseWire(agentSchema, request.params);
-        const status = who === "operator" || processor.knows(agent) ? processor.status(agent) : null;
+        const shown = who === "operator" || who === agent || processor.knows(agent);
+        const status = shown ? processor.status(agent) : null;
         if (status === null || !concerns(who, agent, status.mandate.owner)) throw forbidden();
         return toWire(status);
       },

@@ -252,8 +252,8 @@ export class Agent {
     const asks = asksOf(response);
     if (asks.length === 0) return response;
     await response.body?.cancel();
-    const { url, line } = await this.#noted(() => this.#lineOf(prepared, response, asks, options));
-    const paid = await this.#pay(line, options.quote, prepared.signal);
+    const { url, line, offer } = await this.#noted(() => this.#lineOf(prepared, response, asks, options));
+    const paid = await this.#pay(line, offer, prepared.signal);
     return deliver(prepared, url, paid, {
       patience: this.#patience,
       around: this.#around,
@@ -277,9 +277,9 @@ export class Agent {
     const asked = asks.find((ask) => this.#isOurs(ask)) ?? asks[0]!;
     const found = { price: asked.amount, asked };
     try {
-      const { line } = this.#lineOf(prepared, response, asks, options);
+      const { line, offer } = this.#lineOf(prepared, response, asks, options);
       const remaining = await this.#locked(
-        (ledger) => this.#check(ledger, line, options.quote, prepared.signal),
+        (ledger) => this.#check(ledger, line, offer, prepared.signal),
         prepared.signal,
       );
       return { ...found, allowed: true, refusal: null, remaining };
@@ -559,7 +559,7 @@ export class Agent {
     response: Response,
     asks: readonly PaymentTerms[],
     { maxPrice, quote, quoteId }: FetchOptions,
-  ): { url: string; line: Line } {
+  ): { url: string; line: Line; offer: SignedQuote | undefined } {
     const url = askedAt(prepared, response);
     const asked = asks.find((ask) => this.#isOurs(ask)) ?? asks[0]!;
     this.#assertOurs(asked);
@@ -574,8 +574,10 @@ export class Agent {
       );
     }
     const ref = refOf(prepared, url, asked, quoteId);
-    if (quote !== undefined) assertOffer(quote, { payee, amount, ref });
-    return { url, line: { payee, amount, ref } };
+    const line = { payee, amount, ref };
+    if (quote !== undefined) assertOffer(quote, line);
+    const offered = asked.quote !== undefined && keyOf(asked.quote.quote) === keyOf(line) ? asked.quote : undefined;
+    return { url, line, offer: quote ?? offered };
   }
 
   #isOurs(asked: PaymentTerms): boolean {

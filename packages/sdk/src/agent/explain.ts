@@ -21,6 +21,7 @@ const LATER: readonly ErrorCode[] = [
   "chain-unavailable",
   "too-many-requests",
   "settlement-pending",
+  "exposure-exceeded",
   "shutting-down",
 ];
 

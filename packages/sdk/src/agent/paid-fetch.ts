@@ -155,7 +155,7 @@ export async function deliver(
       try {
         const request = prepared.request(header);
         const response = await around.fetch(url === prepared.url ? request : new Request(url, request));
-        if (!(await isSettlementPending(response))) return judged(response, paid, unserved);
+        if (!(await isServedLater(response))) return judged(response, paid, unserved);
         retryAfter = response.headers.get("retry-after");
         pending = response;
         reason = "settlement-pending";
@@ -199,13 +199,15 @@ function judged(response: Response, paid: PaidRequest, unserved: (paid: PaidRequ
   return response;
 }
 
-async function isSettlementPending(response: Response): Promise<boolean> {
+/** The payment is good, and served once it is settled or once others are. */
+async function isServedLater(response: Response): Promise<boolean> {
   if (response.status !== 402 && response.status !== 503) return false;
   const body: unknown = await response
     .clone()
     .json()
     .catch(() => null);
-  return (body as { code?: unknown } | null)?.code === "settlement-pending";
+  const code = (body as { code?: unknown } | null)?.code;
+  return code === "settlement-pending" || code === "exposure-exceeded";
 }
 
 function requiredOf(header: string): { accepts: unknown[] } {
