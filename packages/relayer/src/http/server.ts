@@ -100,8 +100,12 @@ function refuseWhileClosing(server: FastifyInstance): void {
       done();
       return;
     }
-    reply.header("connection", "close");
     done(new BursarError("shutting-down", "The service is shutting down.", {}, "Send the same request again later."));
+  });
+  // What was begun before is answered, and its connection not waited for.
+  server.addHook("onSend", (_request, reply, payload, done) => {
+    if (closing) reply.header("connection", "close");
+    done(null, payload);
   });
 }
 
