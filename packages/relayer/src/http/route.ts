@@ -15,7 +15,7 @@ export interface RouteDescription {
   /** What is answered when nothing is wrong; 200 unless `status` says otherwise. */
   readonly answer?: z.ZodType;
   readonly status?: number;
-  /** The refusals that a caller should expect. */
+  /** The refusals that a caller should expect; `unauthorised` where it has to say who it is. */
   readonly errors?: readonly ErrorCode[];
 }
 
@@ -32,10 +32,32 @@ export function routeSchema(route: RouteDescription): FastifySchema {
     ...(params === undefined ? {} : { params: jsonSchema(params) }),
     ...(querystring === undefined ? {} : { querystring: jsonSchema(querystring) }),
     ...(body === undefined ? {} : { body: jsonSchema(body) }),
-    ...(answer === undefined ? {} : { response: { [status]: jsonSchema(answer) } }),
+    ...(errors.includes("unauthorised") ? { security: READERS } : {}),
+    response: { ...(answer === undefined ? {} : { [status]: jsonSchema(answer) }), default: REFUSAL },
   };
 }
 
 function jsonSchema(schema: z.ZodType): unknown {
   return z.toJSONSchema(schema, { io: "input", unrepresentable: "any", target: "draft-2020-12" });
 }
+
+const READERS = [{ access: [] }, { key: [] }];
+
+const REFUSAL = {
+  description: "A refusal, as Problem Details (RFC 9457)",
+  content: {
+    "application/problem+json": {
+      schema: jsonSchema(
+        z.object({
+          type: z.string(),
+          title: z.string(),
+          status: z.number(),
+          detail: z.string(),
+          code: z.string().describe("a stable name for what went wrong"),
+          details: z.record(z.string(), z.string()).describe("the offending value, its limit, and the like"),
+          advice: z.string().optional().describe("what to do instead"),
+        }),
+      ),
+    },
+  },
+};

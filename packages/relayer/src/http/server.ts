@@ -95,7 +95,7 @@ function refuseWhileClosing(server: FastifyInstance): void {
   server.addHook("preClose", () => {
     closing = true;
   });
-  server.addHook("onRequest", (_request, reply, done) => {
+  server.addHook("onRequest", (_request, _reply, done) => {
     if (!closing) {
       done();
       return;
