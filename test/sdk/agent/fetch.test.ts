@@ -200,6 +200,23 @@ describe("an agent's fetch", () => {
     expect(shown.signature).to.equal(signature);
   });
 
+  it("passes on the offer in the 402 answer if it is for this very request", async () => {
+    const shop = await market.shop({
+      instead: (paid, request, reply) => {
+        if (paid) return undefined;
+        const url = `${shop.url}${request.url}`;
+        const ref = requestRef({ method: "GET", url });
+        const amount = request.url === "/other" ? 99n : 100n;
+        const quote = { payee: PAYEE, amount, ref, host: "api.example", category: "data", expiresAt: NOW + 60n };
+        return ask(reply, encodePaymentRequired({ ...termsFor(url, ref), quote: { quote, signature: "0x1234" } }));
+      },
+    });
+    const agent = market.agent("alice");
+    for (const path of ["/own", "/other"]) expect((await agent.fetch(shop.url + path)).status).to.equal(200);
+    const sent = market.line.sent.map((body) => JSON.parse(body) as { quote?: { signature: Hex } });
+    expect(sent.map(({ quote }) => quote?.signature)).to.deep.equal(["0x1234", undefined]);
+  });
+
   it("makes 50 ordered payments for 50 requests at once, each for its own", async () => {
     const [shop, agent] = [await market.shop(), market.agent("alice")];
     const answers = await Promise.all(
@@ -297,6 +314,20 @@ describe("an agent's fetch", () => {
       });
       expect((await agent.fetch(`${shop.url}/`)).status).to.equal(200);
       expect(waits).to.deep.equal([7_000, 7_000, 7_000]);
+      expect(new Set(shop.headers).size).to.equal(1);
+      expect(market.paid(agent)).to.have.length(1);
+    });
+
+    it("shows the payment again after any 503 that says when, and leaves other server errors to the caller", async () => {
+      const codes = ["exposure-exceeded", "store-unavailable", undefined];
+      const shop = await market.shop({
+        instead: (paid, _request, reply) =>
+          paid && codes.length > 0
+            ? reply.status(503).header("retry-after", "1").send({ code: codes.shift() })
+            : undefined,
+      });
+      const agent = market.agent("alice");
+      expect((await agent.fetch(`${shop.url}/`)).status).to.equal(200);
       expect(new Set(shop.headers).size).to.equal(1);
       expect(market.paid(agent)).to.have.length(1);
     });

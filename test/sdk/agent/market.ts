@@ -48,7 +48,6 @@ export class Line {
   /** Bodies of the payments that were sent, in order. */
   readonly sent: string[] = [];
   readonly #server: Server;
-  #cors: Record<string, string> = {};
 
   private constructor(server: Server) {
     this.#server = server;
@@ -58,8 +57,6 @@ export class Line {
     const server = createHttpServer();
     const line = new Line(server);
     server.on("request", (incoming, outgoing) => {
-      for (const [name, value] of Object.entries(line.#cors)) outgoing.setHeader(name, value);
-      if (incoming.method === "OPTIONS") return void outgoing.writeHead(204).end();
       void (async () => {
         const body = await textOf(incoming);
         const payment = incoming.method === "POST" && incoming.url === "/payments";
@@ -69,7 +66,7 @@ export class Line {
         const answer: Answer = typeof fault === "object" ? fault : await forward(target, incoming, body);
         if (fault === "unanswered") return void incoming.socket.destroy();
         const other = typeof fault === "function" ? await fault(answer.body) : answer;
-        outgoing.writeHead(other.status, { "content-type": "application/json", ...other.headers }).end(other.body);
+        outgoing.writeHead(other.status, { ...answer.headers, ...other.headers }).end(other.body);
       })();
     });
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -78,11 +75,6 @@ export class Line {
 
   get url(): string {
     return urlOf(this.#server);
-  }
-
-  /** Lets pages of an origin pass, as an operator's reverse proxy does. */
-  allow(origin: string): void {
-    this.#cors = crossOrigin(origin);
   }
 
   close(): void {
@@ -106,11 +98,12 @@ export class Market {
     this.line = line;
   }
 
-  static async open(office = new Office()): Promise<Market> {
+  /** @param origins - whose pages may call. */
+  static async open(office = new Office(), origins: readonly string[] = []): Promise<Market> {
     const contract = addressOf("a contract");
     const tokens = { tUSD: { address: addressOf("token"), unitScale: 1n } };
     const place = { escrow: contract, settlement: contract, direct: contract, tokens };
-    const server = createServer(office.processor, { place });
+    const server = createServer(office.processor, { place, origins });
     const late: { market?: Market } = {};
     server.addHook("preSerialization", (request, _reply, answer, done) => {
       const withheld = request.routeOptions.url === "/mandates/:agent/tail" && late.market?.provesTail === false;
@@ -247,16 +240,12 @@ export class Shop {
 }
 
 /** What a page of another origin needs to be told, see docs/agent.md. */
-function crossOrigin(origin: string): Record<string, string> {
-  return {
-    "access-control-allow-origin": origin,
-    "access-control-allow-headers": `authorization, content-type, ${PAYMENT_HEADER}`,
-    "access-control-expose-headers": `${PAYMENT_REQUIRED_HEADER}, retry-after`,
-  };
-}
-
 async function allowed(request: FastifyRequest, reply: FastifyReply, origin: string): Promise<void> {
-  void reply.headers(crossOrigin(origin));
+  void reply.headers({
+    "access-control-allow-origin": origin,
+    "access-control-allow-headers": `content-type, ${PAYMENT_HEADER}`,
+    "access-control-expose-headers": `${PAYMENT_REQUIRED_HEADER}, retry-after`,
+  });
   if (request.method === "OPTIONS") await reply.status(204).send();
 }
 
@@ -298,11 +287,19 @@ async function textOf(message: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString();
 }
 
-function forward(target: string, incoming: IncomingMessage, body: string): Promise<{ status: number; body: string }> {
+function forward(target: string, incoming: IncomingMessage, body: string): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const { method = "GET", url = "/", headers } = incoming;
     const outgoing = httpRequest(target + url, { method, headers }, (answer) => {
-      textOf(answer).then((text) => resolve({ status: answer.statusCode ?? 500, body: text }), reject);
+      const kept = [
+        "content-type",
+        "retry-after",
+        ...Object.keys(answer.headers).filter((name) => name.startsWith("access-")),
+      ];
+      const told = Object.fromEntries(
+        kept.flatMap((name) => (answer.headers[name] ? [[name, String(answer.headers[name])]] : [])),
+      );
+      textOf(answer).then((text) => resolve({ status: answer.statusCode ?? 500, body: text, headers: told }), reject);
     });
     outgoing.on("error", reject).end(body);
   });

@@ -1,4 +1,4 @@
-import { headHex, policyRoot, signMandate, toWire } from "@bursar/protocol";
+import { headHex, policyRoot, signMandate } from "@bursar/protocol";
 import { createServer } from "@bursar/relayer";
 import { draftIntent, freshKey, openMandate, type Agent, type OpenMandateOptions } from "@bursar/sdk/agent";
 import { expect } from "chai";
@@ -26,18 +26,10 @@ describe("opening a mandate", function () {
   before(async () => {
     rail = await TestRail.start();
     await rail.fund(1_000_000n);
-    server = createServer(rail.processor);
-    server.setValidatorCompiler(() => () => true);
-    intentRoutes({ intents: new Desk(rail).intents, domain: rail.domain, now: () => rail.now() })(server);
-    if (!server.hasRoute({ method: "GET", url: "/info" })) {
-      server.get("/info", () =>
-        toWire({
-          ...rail.domain,
-          processor: rail.processorKey.address,
-          tokens: { tUSD: { address: rail.token, unitScale: 1n } },
-        }),
-      );
-    }
+    const { escrow, settlement, direct } = rail.chain.rail;
+    const tokens = { tUSD: { address: rail.token, unitScale: 1n } };
+    const intents = intentRoutes({ intents: new Desk(rail).intents, domain: rail.domain, now: () => rail.now() });
+    server = createServer(rail.processor, { place: { escrow, settlement, direct, tokens }, routes: [() => intents] });
     url = await server.listen({ host: "127.0.0.1", port: 0 });
   });
   after(async () => {

@@ -1,16 +1,9 @@
 import {
   AgentLedger,
-  allowsPayee,
   bytes32Schema,
   BursarError,
   hashPayment,
-  headHex,
-  lineToField,
-  pageHash,
-  pageOf,
-  pageSalt,
   parseAddress,
-  parseLedgerState,
   parseWire,
   requestRef,
   signedReceiptSchema,
@@ -22,7 +15,6 @@ import {
   type Draft,
   type ErrorCode,
   type Hex,
-  type LedgerState,
   type Line,
   type Mandate,
   type PaidRequest,
@@ -34,10 +26,12 @@ import {
   type Terms,
 } from "@bursar/protocol";
 
-import { inTurn, memoryBook, readRecord, writeRecord, type LedgerBook } from "./book.ts";
+import { memoryBook, type LedgerBook } from "./book.ts";
 import { units, type Money } from "./draft-intent.ts";
 import { assertExpected, assertMandate, type Expected } from "./expectation.ts";
-import { addressOf, newAccess, saltSecret, signPayment, type AgentKey } from "./key.ts";
+import { addressOf, newAccess, signPayment, type AgentKey } from "./key.ts";
+import { KeptLedger } from "./kept-ledger.ts";
+import { assertAllowed, assertOffer, fits, fitting, isFor } from "./limits.ts";
 import { askedAt, asksOf, deliver, prepare, refOf, type Prepared } from "./paid-fetch.ts";
 import {
   ProcessorClient,
@@ -45,9 +39,10 @@ import {
   type LedgerFilter,
   type MandateStatus,
   type PaymentStatus,
-  type Tail,
 } from "./processor-client.ts";
+import { provenTail } from "./proven-tail.ts";
 import { PATIENCE, surroundings, type Patience, type Surroundings } from "./surroundings.ts";
+import { lineKey, Unclaimed } from "./unclaimed.ts";
 
 /** What is told of an agent's spending. */
 export interface AgentHooks {
@@ -94,12 +89,6 @@ export interface Purchase {
   readonly signal?: AbortSignal;
 }
 
-/** A payment and the processor's word for it. */
-export interface Paid {
-  readonly payment: SignedPayment;
-  readonly receipt: SignedReceipt;
-}
-
 export interface FetchOptions {
   /** The most that this call may cost. */
   readonly maxPrice?: Money;
@@ -133,8 +122,6 @@ export interface Recovery {
 
 const MAX_BODY = 4 * 1_048_576;
 const PAGE = 100;
-/** Payments without a buyer that are kept in mind. */
-const UNCLAIMED = 1_000;
 /** The processor's and the agent's ledgers have come apart. */
 const OUT_OF_STEP: readonly ErrorCode[] = ["sequence-gap", "sequence-taken", "spent-mismatch", "head-mismatch"];
 
@@ -159,22 +146,13 @@ export class Agent {
   readonly terms: Terms;
   readonly #key: AgentKey;
   readonly #client: ProcessorClient;
-  readonly #book: LedgerBook;
+  readonly #ledger: KeptLedger;
   readonly #hooks: AgentHooks;
   readonly #lowAt: bigint | null;
   readonly #maxBody: number;
   readonly #patience: Patience;
   readonly #around: Surroundings;
-  readonly #turn = inTurn();
-  /** Payments with a receipt that nobody has had the good of: the same purchase takes them before it pays again. */
-  readonly #unclaimed = new Map<string, PaidRequest[]>();
-  #secret: Promise<Hex> | undefined;
-  /** The ledger as it stands in `text`, while the book still says so. */
-  #kept: {
-    readonly text: string | null;
-    readonly ledger: AgentLedger;
-    readonly quote: SignedQuote | undefined;
-  } | null = null;
+  readonly #unclaimed = new Unclaimed();
   #access: { readonly header: string; readonly expiresAt: bigint } | null = null;
   #reserved = 0n;
   #toldLow = false;
@@ -191,7 +169,7 @@ export class Agent {
     this.mandate = mandate;
     this.terms = terms;
     this.#key = key;
-    this.#book = book ?? memoryBook();
+    this.#ledger = new KeptLedger(domain, this.address, key, book ?? memoryBook());
     this.#hooks = options;
     this.#lowAt = lowAt === undefined ? null : units("lowAt", lowAt);
     this.#maxBody = maxBody ?? MAX_BODY;
@@ -226,14 +204,13 @@ export class Agent {
    * @throws BursarError a refusal, with nothing paid; `processor-unavailable`, `receipt-invalid` or `receipt-mismatch`
    * while nobody knows, in which case the same payment is sent again before any other; the signal's reason.
    */
-  async pay({ payee, amount, ref, request, quote, signal }: Purchase): Promise<Paid> {
+  async pay({ payee, amount, ref, request, quote, signal }: Purchase): Promise<PaidRequest> {
     const line = {
       payee: parseAddress(payee),
       amount: units("amount", amount),
       ref: refOfPurchase(ref, request),
     };
-    const { payment, receipt } = await this.#pay(line, quote, signal);
-    return { payment, receipt };
+    return this.#pay(line, quote, signal);
   }
 
   /**
@@ -257,7 +234,7 @@ export class Agent {
     return deliver(prepared, url, paid, {
       patience: this.#patience,
       around: this.#around,
-      unserved: (unserved) => this.#keepUnclaimed(unserved),
+      unserved: (unserved) => this.#unclaimed.add(unserved),
     });
   }
 
@@ -274,11 +251,11 @@ export class Agent {
     const asks = asksOf(response);
     const free = { price: 0n, asked: null, allowed: true, refusal: null, remaining: null };
     if (asks.length === 0) return free;
-    const asked = asks.find((ask) => this.#isOurs(ask)) ?? asks[0]!;
+    const asked = asks.find((ask) => fits(ask, this.domain, this.mandate)) ?? asks[0]!;
     const found = { price: asked.amount, asked };
     try {
       const { line, offer } = this.#lineOf(prepared, response, asks, options);
-      const remaining = await this.#locked(
+      const remaining = await this.#ledger.run(
         (ledger) => this.#check(ledger, line, offer, prepared.signal),
         prepared.signal,
       );
@@ -291,9 +268,8 @@ export class Agent {
 
   /** Units left of the budget by this agent's own ledger, a payment without an answer counted as spent. */
   async remaining(): Promise<bigint> {
-    return this.#kept === null
-      ? this.#locked((ledger) => Promise.resolve(this.#left(ledger)))
-      : this.#left(this.#kept.ledger);
+    const { seen } = this.#ledger;
+    return seen === null ? this.#ledger.run((ledger) => Promise.resolve(this.#left(ledger))) : this.#left(seen);
   }
 
   /**
@@ -330,11 +306,8 @@ export class Agent {
    * @returns its payment and receipt, or null when there was none or it was refused.
    * @throws as {@link pay}
    */
-  resume(signal?: AbortSignal): Promise<Paid | null> {
-    return this.#locked(async (ledger) => {
-      const paid = await this.#resume(ledger, signal);
-      return paid === null ? null : { payment: paid.payment, receipt: paid.receipt };
-    }, signal);
+  resume(signal?: AbortSignal): Promise<PaidRequest | null> {
+    return this.#ledger.run((ledger) => this.#resume(ledger, signal), signal);
   }
 
   /**
@@ -345,44 +318,19 @@ export class Agent {
    * processor knows less than the agent has receipts for.
    */
   recover(recovery: Recovery = {}): Promise<void> {
-    return this.#locked(async (ledger) => {
+    return this.#ledger.run(async (ledger) => {
       await this.#recover(ledger, recovery);
     }, recovery.signal);
   }
 
-  /** The queue: one piece of work on the ledger at a time, with the book to itself. */
-  async #locked<T>(work: (ledger: AgentLedger) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    let begun = false;
-    const done = this.#turn(() =>
-      this.#book.exclusive(async () => {
-        signal?.throwIfAborted();
-        begun = true;
-        try {
-          return await work(await this.#open());
-        } catch (error) {
-          this.#kept = null;
-          throw error;
-        }
-      }),
-    );
-    if (signal === undefined) return done;
-    return new Promise<T>((resolve, reject) => {
-      const leave = (): void => {
-        if (!begun) reject(signal.reason);
-      };
-      signal.addEventListener("abort", leave, { once: true });
-      done.then(resolve, reject).finally(() => signal.removeEventListener("abort", leave));
-    });
-  }
-
   async #pay(line: Line, quote: SignedQuote | undefined, signal: AbortSignal | undefined): Promise<PaidRequest> {
     const attempt = (ledger: AgentLedger): Promise<PaidRequest> => {
-      this.#assertAllowed(line, this.#left(ledger));
+      assertAllowed(line, this.mandate, this.#left(ledger), this.#around.now());
       return this.#transmit(ledger, ledger.draft(line), quote, signal);
     };
     const pay = async (opened: AgentLedger): Promise<PaidRequest> => {
       await this.#resume(opened, signal, line, quote);
-      const claimed = this.#claim(line);
+      const claimed = this.#unclaimed.take(line);
       if (claimed !== undefined) return claimed;
       try {
         return await attempt(opened);
@@ -391,7 +339,7 @@ export class Agent {
         return attempt(await this.#recover(opened, signal === undefined ? {} : { signal }));
       }
     };
-    return this.#noted(() => this.#locked(pay, signal));
+    return this.#noted(() => this.#ledger.run(pay, signal));
   }
 
   /** Sends what the ledger handed out earlier and has no answer for. @returns null when there is no such payment. */
@@ -403,11 +351,11 @@ export class Agent {
   ): Promise<PaidRequest | null> {
     const { pending } = ledger;
     if (pending === null) return null;
-    const same = wanted !== undefined && keyOf(wanted) === keyOf(pending.payment.line);
-    const quote = (same ? offer : undefined) ?? this.#kept?.quote;
+    const same = wanted !== undefined && lineKey(wanted) === lineKey(pending.payment.line);
+    const quote = (same ? offer : undefined) ?? this.#ledger.pendingQuote;
     try {
       const paid = await this.#transmit(ledger, pending, quote, signal);
-      this.#keepUnclaimed(paid);
+      this.#unclaimed.add(paid);
       return paid;
     } catch (error) {
       if (ledger.pending !== null) throw error;
@@ -424,16 +372,16 @@ export class Agent {
     signal: AbortSignal | undefined,
   ): Promise<PaidRequest> {
     const payment = await this.#sign(draft, quote);
-    await this.#keep(ledger, quote);
+    await this.#ledger.keep(ledger, quote);
     const outcome = await this.#client.pay(payment, signal);
     if ("refusal" in outcome) {
       ledger.discard();
-      await this.#keep(ledger);
+      await this.#ledger.keep(ledger);
       throw outcome.refusal;
     }
     const paid = { domain: this.domain, payment, receipt: this.#verified(payment, outcome.answer) };
     ledger.commit();
-    await this.#keep(ledger);
+    await this.#ledger.keep(ledger);
     this.#tellPaid(paid, this.#left(ledger));
     return paid;
   }
@@ -480,7 +428,7 @@ export class Agent {
     signal: AbortSignal,
   ): Promise<bigint | null> {
     await this.#resume(ledger, signal);
-    this.#assertAllowed(line, this.#left(ledger));
+    assertAllowed(line, this.mandate, this.#left(ledger), this.#around.now());
     const left = this.#left(ledger) - line.amount;
     try {
       const outcome = await this.#client.check(await this.#sign(ledger.draft(line), quote), signal);
@@ -493,54 +441,24 @@ export class Agent {
 
   async #recover(ledger: AgentLedger, { trustProcessor = false, signal }: Recovery): Promise<AgentLedger> {
     const access = await this.#accessHeader();
-    const { last, ...position } = await this.#client.tail(this.address, access, signal);
-    const state = parseLedgerState({ ...toWire(position), pending: null });
-    const own = ledger.state;
-    if (state.seq < own.seq) {
-      throw new BursarError(
-        "books-behind",
-        `The processor knows ${state.seq} payments; the agent has receipts for ${own.seq}.`,
-        { value: state.seq, limit: own.seq },
-        "The operator has to restore the processor's books; until then ask the owner for a new mandate.",
-      );
-    }
-    if (state.seq === own.seq) {
-      if (samePosition(state, own)) return ledger;
-      throw unproven(`the processor tells another ledger of ${own.seq} payments than the agent has receipts for`);
-    }
-    await this.#assertProven(state, last ?? null, { trustProcessor, access, signal });
-    const recovered = await this.#ledgerFrom({ ...state, pending: null });
+    const tail = await this.#client.tail(this.address, access, signal);
+    const receiptHead = async (seq: bigint): Promise<Hex | null> => {
+      const told = await this.#client.payment(this.address, seq, access, signal);
+      return told?.receipt.receipt.head ?? null;
+    };
+    const state = await provenTail(tail, {
+      domain: this.domain,
+      agent: this.address,
+      budget: this.mandate.budget,
+      secret: await this.#ledger.secret(),
+      own: ledger.state,
+      receiptHead: trustProcessor ? receiptHead : null,
+    });
+    if (state === null) return ledger;
+    const recovered = await this.#ledger.from(state);
     await this.#keepPendingReceipt(ledger, access, signal);
-    await this.#keep(recovered);
+    await this.#ledger.keep(recovered);
     return recovered;
-  }
-
-  /** The tail is true if the agent itself has signed the head that it comes to. */
-  async #assertProven(
-    state: LedgerState,
-    last: Tail["last"] | null,
-    how: { trustProcessor: boolean; access: string; signal: AbortSignal | undefined },
-  ): Promise<void> {
-    const { seq, spent, lines } = state;
-    const sum = lines.reduce((total, { amount }) => total + amount, 0n);
-    if (spent > this.mandate.budget || spent < sum) throw unproven(`a total of ${spent} units cannot be`);
-    const secret = await this.#saltSecret();
-    const head =
-      lines.length === 0
-        ? state.base
-        : headHex(pageHash(BigInt(state.base), lines.map(lineToField), pageSalt(secret, pageOf(seq))));
-    if (last) {
-      const { payment, signature } = last;
-      if (payment.seq !== seq || payment.spent !== spent || payment.head !== head) {
-        throw unproven(`the lines come to the head ${head}, and payment ${payment.seq} says ${payment.head}`);
-      }
-      verifySignature(hashPayment(this.domain, payment), signature, this.address);
-      return;
-    }
-    if (!how.trustProcessor) throw unproven("the processor shows no signature of the agent's on it");
-    const told = await this.#client.payment(this.address, seq, how.access, how.signal);
-    if (told?.receipt.receipt.head !== head)
-      throw unproven(`the lines come to the head ${head}, and the receipt differs`);
   }
 
   /** Was the payment that had no answer accepted? Then whoever buys the same takes it. */
@@ -550,7 +468,7 @@ export class Agent {
     if (told?.receipt.receipt.head !== pending.payment.head) return;
     const payment = await this.#sign(pending, undefined);
     const paid = { domain: this.domain, payment, receipt: this.#verified(payment, toWire(told.receipt)) };
-    this.#keepUnclaimed(paid);
+    this.#unclaimed.add(paid);
   }
 
   /** Who is paid for a 402 answer, and for what; refused here if the mandate or the caller would not have it. */
@@ -561,8 +479,7 @@ export class Agent {
     { maxPrice, quote, quoteId }: FetchOptions,
   ): { url: string; line: Line; offer: SignedQuote | undefined } {
     const url = askedAt(prepared, response);
-    const asked = asks.find((ask) => this.#isOurs(ask)) ?? asks[0]!;
-    this.#assertOurs(asked);
+    const asked = fitting(asks, this.domain, this.mandate);
     const { payee, amount } = asked;
     const most = maxPrice === undefined ? null : units("maxPrice", maxPrice);
     if (most !== null && amount > most) {
@@ -573,116 +490,14 @@ export class Agent {
         "Raise maxPrice if it is worth it, or choose a cheaper service.",
       );
     }
-    const ref = refOf(prepared, url, asked, quoteId);
-    const line = { payee, amount, ref };
+    const line = { payee, amount, ref: refOf(prepared, url, asked, quoteId) };
     if (quote !== undefined) assertOffer(quote, line);
-    const offered = asked.quote !== undefined && keyOf(asked.quote.quote) === keyOf(line) ? asked.quote : undefined;
+    const offered = asked.quote !== undefined && isFor(asked.quote, line) ? asked.quote : undefined;
     return { url, line, offer: quote ?? offered };
-  }
-
-  #isOurs(asked: PaymentTerms): boolean {
-    const { domain, mandate } = this;
-    return (
-      asked.domain.chainId === domain.chainId &&
-      asked.domain.registry === domain.registry &&
-      asked.token === mandate.token &&
-      asked.processors.includes(mandate.processor)
-    );
-  }
-
-  #assertOurs({ domain, token, processors, payee }: PaymentTerms): void {
-    const { mandate } = this;
-    const expected = [
-      ["wrong-chain", domain.chainId, this.domain.chainId],
-      ["wrong-contract", domain.registry, this.domain.registry],
-      ["wrong-token", token, mandate.token],
-    ] as const;
-    for (const [code, value, limit] of expected) {
-      if (value === limit) continue;
-      throw new BursarError(
-        code,
-        `${payee} asks for payment under ${value}; the mandate is for ${limit}.`,
-        { value, limit },
-        "Choose another service, or ask the owner for a mandate that fits.",
-      );
-    }
-    if (processors.includes(mandate.processor)) return;
-    throw new BursarError(
-      "processor-not-accepted",
-      `${payee} does not take receipts of ${mandate.processor}.`,
-      { value: mandate.processor, limit: processors.join(" ") },
-      "Choose another service, or ask the owner for a mandate with one of its processors.",
-    );
-  }
-
-  /** What the contract would refuse is refused before it is signed. */
-  #assertAllowed({ payee, amount }: Line, left: bigint): void {
-    const { paymentCap, payees, validUntil } = this.mandate;
-    const now = this.#around.now();
-    if (now > validUntil) {
-      throw new BursarError(
-        "mandate-expired",
-        `The mandate ended at ${validUntil}; it is ${now}.`,
-        { value: now, limit: validUntil },
-        ASK_OWNER,
-      );
-    }
-    if (amount > paymentCap) {
-      throw new BursarError(
-        "above-payment-cap",
-        `${amount} units are above the cap of ${paymentCap} for one payment.`,
-        { value: amount, limit: paymentCap },
-        "Buy less in one call or choose a cheaper payee; do not split one purchase into several payments.",
-      );
-    }
-    if (amount > left) {
-      throw new BursarError(
-        "above-budget",
-        `${amount} units do not fit: ${left} of the budget are left.`,
-        { value: amount, limit: left, remaining: left },
-        ASK_OWNER,
-      );
-    }
-    if (!allowsPayee(payees, payee)) {
-      throw new BursarError(
-        "payee-not-allowed",
-        `${payee} is not among the payees that the owner named.`,
-        { value: payee, limit: payees.join(" ") },
-        "Pay one of the named payees; do not retry this one.",
-      );
-    }
   }
 
   #left({ state: { spent, pending } }: AgentLedger): bigint {
     return this.mandate.budget - spent - (pending?.amount ?? 0n) - this.#reserved;
-  }
-
-  /** The ledger as its book has it. */
-  async #open(): Promise<AgentLedger> {
-    const text = await this.#book.read();
-    if (this.#kept?.text === text) return this.#kept.ledger;
-    const record = text === null ? null : readRecord(this.domain, this.address, text);
-    const ledger = await this.#ledgerFrom(record?.state);
-    this.#kept = { text, ledger, quote: record?.quote };
-    return ledger;
-  }
-
-  async #keep(ledger: AgentLedger, quote?: SignedQuote): Promise<void> {
-    const text = writeRecord(this.domain, this.address, { state: ledger.state, quote });
-    if (text === this.#kept?.text) return;
-    await this.#book.write(text);
-    this.#kept = { text, ledger, quote };
-  }
-
-  async #ledgerFrom(state: LedgerState | undefined): Promise<AgentLedger> {
-    const secret = await this.#saltSecret();
-    const { domain, address: agent } = this;
-    return new AgentLedger({ domain, agent, secret, ...(state === undefined ? {} : { state }) });
-  }
-
-  #saltSecret(): Promise<Hex> {
-    this.#secret ??= saltSecret(this.#key, this.domain);
-    return this.#secret;
   }
 
   async #accessHeader(): Promise<string> {
@@ -691,22 +506,6 @@ export class Agent {
       this.#access = await newAccess(this.#key, this.domain, now);
     }
     return this.#access.header;
-  }
-
-  #keepUnclaimed(paid: PaidRequest): void {
-    const key = keyOf(paid.payment.payment.line);
-    const others = this.#unclaimed.get(key) ?? [];
-    this.#unclaimed.set(key, [...others, paid]);
-    const [oldest] = this.#unclaimed.keys();
-    if (this.#unclaimed.size > UNCLAIMED && oldest !== undefined) this.#unclaimed.delete(oldest);
-  }
-
-  #claim(line: Line): PaidRequest | undefined {
-    const key = keyOf(line);
-    const [first, ...others] = this.#unclaimed.get(key) ?? [];
-    if (others.length === 0) this.#unclaimed.delete(key);
-    else this.#unclaimed.set(key, others);
-    return first;
   }
 
   /** Tells the hook of a refusal that `act` ends with. */
@@ -737,40 +536,9 @@ export class Agent {
   }
 }
 
-const ASK_OWNER = "Stop spending and ask the owner for a new mandate.";
-
 function refOfPurchase(ref: string | undefined, request: PaidRequestTarget | undefined): Hex {
   if ((ref === undefined) === (request === undefined)) {
     throw new BursarError("malformed-input", "A purchase has either a ref or a request.", {});
   }
   return request === undefined ? parseWire(bytes32Schema, ref) : requestRef(request);
-}
-
-/** @throws BursarError `quote-mismatch` */
-function assertOffer({ quote }: SignedQuote, line: Line): void {
-  if (keyOf(quote) === keyOf(line)) return;
-  throw new BursarError(
-    "quote-mismatch",
-    "The quote is for another payee, amount or request.",
-    { value: keyOf(quote), limit: keyOf(line) },
-    "Nothing was paid. Ask the payee for a quote of this very request.",
-  );
-}
-
-function keyOf({ payee, amount, ref }: Line): string {
-  return `${amount} to ${payee} for ${ref}`.toLowerCase();
-}
-
-function samePosition(one: LedgerState, other: LedgerState): boolean {
-  const told = ({ seq, spent, base, lines }: LedgerState): string => [seq, spent, base, ...lines.map(keyOf)].join(" ");
-  return told(one) === told(other);
-}
-
-function unproven(what: string): BursarError {
-  return new BursarError(
-    "head-mismatch",
-    `The ledger cannot be read back: ${what}.`,
-    {},
-    "Restore the agent's own book from a backup, or ask the owner for a new mandate.",
-  );
 }

@@ -150,15 +150,16 @@ export async function deliver(
     for (let attempt = 1; ; attempt++) {
       signal.throwIfAborted();
       let retryAfter: string | null = null;
-      let pending: Response | null = null;
+      let later: Response | null = null;
       let reason: string;
       try {
         const request = prepared.request(header);
         const response = await around.fetch(url === prepared.url ? request : new Request(url, request));
-        if (!(await isServedLater(response))) return judged(response, paid, unserved);
+        const waits = await waitsFor(response);
+        if (waits === null) return judged(response, paid, unserved);
         retryAfter = response.headers.get("retry-after");
-        pending = response;
-        reason = "settlement-pending";
+        later = response;
+        reason = waits;
       } catch (error) {
         if (error instanceof BursarError) throw error;
         signal.throwIfAborted();
@@ -168,7 +169,7 @@ export async function deliver(
         throw new PaidNotServed(
           `${url} did not answer a paid request in ${attempt} tries: ${reason}.`,
           paid,
-          pending,
+          later,
           reason,
         );
       }
@@ -199,15 +200,17 @@ function judged(response: Response, paid: PaidRequest, unserved: (paid: PaidRequ
   return response;
 }
 
-/** The payment is good, and served once it is settled or once others are. */
-async function isServedLater(response: Response): Promise<boolean> {
-  if (response.status !== 402 && response.status !== 503) return false;
+/** Why the same payment is to be shown again later: `settlement-pending`, or a 503 that says when. Null when it is not. */
+async function waitsFor(response: Response): Promise<string | null> {
+  if (response.status !== 402 && response.status !== 503) return null;
   const body: unknown = await response
     .clone()
     .json()
     .catch(() => null);
   const code = (body as { code?: unknown } | null)?.code;
-  return code === "settlement-pending" || code === "exposure-exceeded";
+  if (code === "settlement-pending" || code === "exposure-exceeded") return code;
+  if (response.status === 402 || !response.headers.has("retry-after")) return null;
+  return typeof code === "string" ? code : "later";
 }
 
 function requiredOf(header: string): { accepts: unknown[] } {
