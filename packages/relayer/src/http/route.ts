@@ -33,7 +33,7 @@ export function routeSchema(route: RouteDescription): FastifySchema {
     ...(querystring === undefined ? {} : { querystring: jsonSchema(querystring) }),
     ...(body === undefined ? {} : { body: jsonSchema(body) }),
     ...(errors.includes("unauthorised") ? { security: READERS } : {}),
-    response: { ...(answer === undefined ? {} : { [status]: jsonSchema(answer) }), default: REFUSAL },
+    ...(answer === undefined ? {} : { response: { [status]: jsonSchema(answer) } }),
   };
 }
 
@@ -43,7 +43,8 @@ function jsonSchema(schema: z.ZodType): unknown {
 
 const READERS = [{ access: [] }, { key: [] }];
 
-const REFUSAL = {
+/** What a refusal looks like. It stands in the document alone: on a route it would shape what is answered. */
+export const REFUSAL = {
   description: "A refusal, as Problem Details (RFC 9457)",
   content: {
     "application/problem+json": {

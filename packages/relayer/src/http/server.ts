@@ -1,7 +1,7 @@
 import { BursarError } from "@bursar/protocol";
 import cors from "@fastify/cors";
 import swagger from "@fastify/swagger";
-import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from "fastify";
+import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, type FastifySchema } from "fastify";
 
 import type { ApiKeys } from "../api-keys.ts";
 import type { Processor } from "../processor.ts";
@@ -12,7 +12,7 @@ import { mandateRoutes } from "./mandates.ts";
 import type { Metrics } from "./metrics.ts";
 import { paymentRoutes } from "./payments.ts";
 import { answerProblems, readJsonOnly } from "./problems.ts";
-import type { Routes } from "./route.ts";
+import { REFUSAL, type Routes } from "./route.ts";
 import { answerBadBytes, answerBadUrl } from "./unreadable.ts";
 
 export interface ServerOptions {
@@ -65,7 +65,7 @@ export function createServer(processor: Processor, options: ServerOptions = {}):
   const readers = new Readers({ domain: processor.domain, keys, now: () => processor.now() });
 
   if (origins.length > 0) void server.register(cors, { origin: [...origins], exposedHeaders: ["retry-after"] });
-  void server.register(swagger, { openapi: DOCUMENT });
+  void server.register(swagger, { openapi: DOCUMENT, transform: withRefusal });
   void server.register((scope, _options, done) => {
     const groups = [
       publicRoutes(processor, place),
@@ -107,6 +107,10 @@ function refuseWhileClosing(server: FastifyInstance): void {
     if (closing) reply.header("connection", "close");
     done(null, payload);
   });
+}
+
+function withRefusal({ schema, url }: { schema: FastifySchema; url: string }): { schema: FastifySchema; url: string } {
+  return { schema: { ...schema, response: { ...(schema.response as object | undefined), default: REFUSAL } }, url };
 }
 
 const DOCUMENT = {
