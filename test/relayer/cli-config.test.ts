@@ -1,0 +1,66 @@
+import { readFileSync } from "node:fs";
+
+import { expect } from "chai";
+
+import { main } from "../../packages/relayer/src/cli/main.ts";
+import { commonOptions, serviceOptions } from "../../packages/relayer/src/cli/options.ts";
+
+const shown = (value: string | number | string[] = ""): string => [value].flat().join(",");
+
+describe("the configuration of a service", () => {
+  interface Setting {
+    name: string;
+    value?: unknown;
+    source: string;
+  }
+
+  async function config(...argv: string[]): Promise<{ text: string; settings: Setting[] }> {
+    let [text, err] = ["", ""];
+    const streams = { out: (line: string) => (text += line), err: (line: string) => (err += line) };
+    expect(await main(["--json", ...argv, "config"], streams), err).to.equal(0);
+    return { text, settings: JSON.parse(text) as Setting[] };
+  }
+
+  it("is told in docs/operator.md, each option with its variable and its default", () => {
+    const page = readFileSync(new URL("../../docs/operator.md", import.meta.url), "utf8");
+    const told = [...page.matchAll(/^\| `(--[a-z-]+)` \| `(BURSAR_[A-Z_]+)` \| (?:`([^`]*)`)? ?\|/gm)];
+    const options = [...commonOptions(), ...serviceOptions()];
+    expect(told.map(([, flag, variable, value = ""]) => [flag, variable, value])).to.deep.equal(
+      options.map((option) => [
+        option.long,
+        option.envVar,
+        shown(option.defaultValue as string | number | string[] | undefined),
+      ]),
+    );
+  });
+
+  it("is shown without what a provider's URL keeps secret", async () => {
+    for (const rpc of [
+      "https://eth.example/v3/provider-key",
+      "https://provider-key@eth.example",
+      "https://user:provider-key@eth.example/",
+      "https://eth.example/?key=provider-key",
+      "wss://eth.example/ws/provider-key",
+    ]) {
+      const { text, settings } = await config("--rpc", rpc);
+      expect(text, rpc).not.to.contain("provider-key");
+      const { value } = settings.find(({ name }) => name === "rpc")!;
+      expect(value).to.equal(`${new URL(rpc).protocol}//eth.example/[hidden]`);
+    }
+    const { settings } = await config("--rpc", "http://127.0.0.1:8545");
+    expect(settings[0]).to.deep.equal({ name: "rpc", value: "http://127.0.0.1:8545", source: "cli" });
+  });
+
+  it("has no place for the password of the keys", async () => {
+    const before = process.env["BURSAR_PASSWORD"];
+    process.env["BURSAR_PASSWORD"] = "open-sesame";
+    try {
+      expect((await config()).text).not.to.contain("open-sesame");
+      const shown = await main(["--password", "open-sesame", "config"], { out: () => undefined, err: () => undefined });
+      expect(shown).to.equal(2);
+    } finally {
+      if (before === undefined) delete process.env["BURSAR_PASSWORD"];
+      else process.env["BURSAR_PASSWORD"] = before;
+    }
+  });
+});
