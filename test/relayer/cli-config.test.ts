@@ -17,7 +17,7 @@ describe("the configuration of a service", () => {
   async function config(...argv: string[]): Promise<{ text: string; settings: Setting[] }> {
     let [text, err] = ["", ""];
     const streams = { out: (line: string) => (text += line), err: (line: string) => (err += line) };
-    expect(await main(["--json", ...argv, "config"], streams), err).to.equal(0);
+    expect(await main(["--json", ...(argv.includes("config") ? argv : [...argv, "config"])], streams), err).to.equal(0);
     return { text, settings: JSON.parse(text) as Setting[] };
   }
 
@@ -49,6 +49,21 @@ describe("the configuration of a service", () => {
     }
     const { settings } = await config("--rpc", "http://127.0.0.1:8545");
     expect(settings[0]).to.deep.equal({ name: "rpc", value: "http://127.0.0.1:8545", source: "cli" });
+  });
+
+  it("takes addresses and networks for proxies, and nothing else", async () => {
+    const { settings } = await config("config", "--trusted-proxies", "127.0.0.1,10.0.0.0/8,::1,fd00::/8");
+    expect(settings).to.deep.include({
+      name: "trustedProxies",
+      value: ["127.0.0.1", "10.0.0.0/8", "::1", "fd00::/8"],
+      source: "cli",
+    });
+    for (const wrong of ["proxy.example", "10.0.0.0/33", "::1/129", "10.0.0.0/8/8", "10.0.0.0/", "loopback", "*"]) {
+      let err = "";
+      const said = { out: () => undefined, err: (text: string) => void (err += text) };
+      expect(await main(["config", "--trusted-proxies", wrong], said), wrong).to.equal(2);
+      expect(err).to.contain(wrong);
+    }
   });
 
   it("has no place for the password of the keys", async () => {

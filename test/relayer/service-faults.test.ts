@@ -193,6 +193,32 @@ describe("the service when something goes wrong", function () {
     await narrow.stop();
   });
 
+  it("holds back a client that asks too fast, and believes no word about its address but a proxy's", async () => {
+    const ask = async (url: string, client: string): Promise<Response> =>
+      fetch(`${url}/health`, { headers: { "x-forwarded-for": client } });
+    /** Asks until it is held back, each time as another client. */
+    const heldBack = async (url: string, clientOf: (turn: number) => string): Promise<Response> => {
+      for (let turn = 1; ; ++turn) {
+        const response = await ask(url, clientOf(turn % 256));
+        if (response.status === 429) return response;
+        expect(response.status).to.equal(200);
+      }
+    };
+    const direct = await start({ requestsPerSecond: 1 });
+    const refused = await heldBack(direct.url, (turn) => `4.4.4.${turn}`);
+    expect(refused.headers.get("retry-after")).to.equal("1");
+    const problem = await refused.text();
+    expect((JSON.parse(problem) as Problem).code).to.equal("too-many-requests");
+    expect(problem).not.to.match(/127\.0\.0\.1|4\.4\.4\./);
+    await direct.stop();
+
+    const proxied = await start({ requestsPerSecond: 1, trustedProxies: ["127.0.0.0/8"] });
+    await heldBack(proxied.url, () => "1.1.1.1");
+    expect((await ask(proxied.url, "2.2.2.2")).status).to.equal(200);
+    await heldBack(proxied.url, (turn) => `9.9.9.${turn}, 1.1.1.1`);
+    await proxied.stop();
+  });
+
   it("tells its agent, its owner and the operator that there is no such payment, and strangers nothing", async () => {
     const agent = await rail.open();
     await agent.pay(SHOP.address as Address, 7n);

@@ -31,7 +31,7 @@ export class Rate {
       throw new BursarError(
         "too-many-requests",
         `More than ${perSecond} requests a second.`,
-        { value: caller, limit: perSecond },
+        { limit: perSecond },
         "Wait a second, then go on more slowly.",
       );
     }

@@ -45,6 +45,10 @@ export interface ServiceConfig {
   /** Payments of one mandate. */
   readonly paymentsPerSecond: number;
   readonly burst: number;
+  /** Requests of one client address, twice as many at once; 0 for any number. */
+  readonly requestsPerSecond: number;
+  /** Proxies whose `X-Forwarded-For` is believed. */
+  readonly trustedProxies: readonly string[];
   /** Origins whose pages may call. */
   readonly origins: readonly string[];
   /** Bytes. */
@@ -65,6 +69,8 @@ export const SERVICE_DEFAULTS: ServiceConfig = {
   replaceAfter: 60n,
   paymentsPerSecond: 200,
   burst: 400,
+  requestsPerSecond: 0,
+  trustedProxies: [],
   origins: [],
   bodyLimit: 65_536,
   maxConnections: 10_000,
@@ -146,6 +152,8 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     origins: config.origins,
     bodyLimit: config.bodyLimit,
     maxConnections: config.maxConnections,
+    admit: admission(config.requestsPerSecond),
+    trustedProxies: config.trustedProxies,
     routes: [
       (readers) =>
         intentRoutes({ intents, domain, now, mayRead: (request, mandate) => readers.mayRead(request, mandate) }),
@@ -196,6 +204,12 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     await stop(server, metricsServer, rounds);
     throw error;
   }
+}
+
+function admission(perSecond: number): ((address: string) => void) | undefined {
+  if (perSecond === 0) return undefined;
+  const rate = new Rate({ perSecond, burst: 2 * perSecond, clock: () => performance.now() });
+  return (address) => rate.admit(address);
 }
 
 async function stop(server: FastifyInstance, metrics: FastifyInstance | null, rounds: Rounds): Promise<void> {

@@ -485,6 +485,8 @@ export interface ServeOptions {
   readonly replaceAfter: number;
   readonly paymentsPerSecond: number;
   readonly burst: number;
+  readonly requestsPerSecond: number;
+  readonly trustedProxies: readonly string[];
   readonly origins: readonly string[];
   readonly bodyLimit: number;
   readonly maxConnections: number;

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
 
 import { BursarError, parseAddress, parseAmount, type Address } from "@bursar/protocol";
 import { InvalidArgumentError, Option, type Command } from "commander";
@@ -53,6 +54,19 @@ function origins(text: string): string[] {
   throw new InvalidArgumentError(`«${wrong}» is no origin, such as https://app.example.`);
 }
 
+/** Addresses and networks with commas between them. */
+function networks(text: string): string[] {
+  const list = text.split(",").filter((network) => network !== "");
+  const wrong = list.find((network) => {
+    const [address = "", bits = "0", ...rest] = network.split("/");
+    return (
+      rest.length > 0 || !/^\d{1,3}$/.test(bits) || Number(bits) > (isIP(address) === 6 ? 128 : 32) || !isIP(address)
+    );
+  });
+  if (wrong === undefined) return list;
+  throw new InvalidArgumentError(`«${wrong}» is no address or network, such as 10.0.0.0/8.`);
+}
+
 const named = (flags: string, description: string, env: string): Option => new Option(flags, description).env(env);
 
 /** What every command reads. */
@@ -96,6 +110,12 @@ export const serviceOptions = (): Option[] => [
   named("--burst <number>", "payments of one mandate at once", "BURSAR_BURST")
     .default(SERVICE_DEFAULTS.burst)
     .argParser(between(1, 1_000_000)),
+  named("--requests-per-second <number>", "of one client address; 0 for any number", "BURSAR_REQUESTS_PER_SECOND")
+    .default(SERVICE_DEFAULTS.requestsPerSecond)
+    .argParser(between(0, 1_000_000)),
+  named("--trusted-proxies <list>", "whose X-Forwarded-For is believed, with commas", "BURSAR_TRUSTED_PROXIES")
+    .default(SERVICE_DEFAULTS.trustedProxies)
+    .argParser(networks),
   named("--origins <list>", "web origins that may call, with commas", "BURSAR_ORIGINS")
     .default(SERVICE_DEFAULTS.origins)
     .argParser(origins),

@@ -30,6 +30,10 @@ export interface ServerOptions {
   readonly bodyLimit?: number;
   /** Connections at once; 10,000 unless given. */
   readonly maxConnections?: number;
+  /** Asked for each request with the client's address; throws `too-many-requests` to hold it back. */
+  readonly admit?: ((address: string) => void) | undefined;
+  /** Proxies, by address or network, whose `X-Forwarded-For` is believed; none unless given. */
+  readonly trustedProxies?: readonly string[];
 }
 
 /** A signed payment has under 2 KiB. */
@@ -41,6 +45,7 @@ const BODY_LIMIT = 65_536;
  */
 export function createServer(processor: Processor, options: ServerOptions = {}): FastifyInstance {
   const { place, keys, routes = [], metrics, logger, origins = [], bodyLimit = BODY_LIMIT } = options;
+  const { admit, trustedProxies = [] } = options;
   const server = fastify({
     bodyLimit,
     ...(logger === undefined ? {} : { loggerInstance: logger }),
@@ -48,6 +53,7 @@ export function createServer(processor: Processor, options: ServerOptions = {}):
     keepAliveTimeout: 5_000,
     http: { headersTimeout: 5_000, connectionsCheckingInterval: 1_000 },
     return503OnClosing: false,
+    ...(trustedProxies.length === 0 ? {} : { trustProxy: [...trustedProxies] }),
     logController: new LogController({ disableRequestLogging: true }),
     frameworkErrors: answerBadUrl,
     clientErrorHandler: answerBadBytes,
@@ -62,6 +68,12 @@ export function createServer(processor: Processor, options: ServerOptions = {}):
   metrics?.watch(server);
   logEachRequest(server);
   refuseWhileClosing(server);
+  if (admit !== undefined) {
+    server.addHook("onRequest", (request, _reply, done) => {
+      admit(request.ip);
+      done();
+    });
+  }
   const readers = new Readers({ domain: processor.domain, keys, now: () => processor.now() });
 
   if (origins.length > 0) void server.register(cors, { origin: [...origins], exposedHeaders: ["retry-after"] });
