@@ -543,7 +543,7 @@ describe("the service", function () {
         stdio: ["ignore", "ignore", "pipe"],
       });
       let said = "";
-      child.stderr!.on("data", (chunk: Buffer) => (said += String(chunk)));
+      child.stderr.on("data", (chunk: Buffer) => (said += String(chunk)));
       while (!said.includes("listening on")) {
         if (child.exitCode !== null) throw new Error(said);
         await setTimeout(20);
