@@ -434,22 +434,7 @@ export class Store {
   ledger(filter: LedgerFilter = {}): LedgerEntry[] {
     return this.database
       .all(
-        `SELECT line.*, m.owner, json_extract(m.terms, '$.purpose') AS purpose FROM (
-           SELECT p.position, p.at, 'accepted' AS kind, 'proved' AS rail, agent, p.seq, p.payee, p.amount, p.ref,
-                  ${STATUS} AS status, NULL AS code, NULL AS reason, NULL AS advice, p.batch, b.tx
-           FROM payment AS p JOIN mandate AS m USING (agent) LEFT JOIN batch AS b ON b.id = p.batch
-           UNION ALL
-           SELECT position, at, 'accepted', kind, agent, NULL, payee, amount, ref,
-                  status, NULL, error, NULL, NULL, tx
-           FROM direct
-           UNION ALL
-           SELECT position, at, 'refused', rail, agent, seq, payee, amount, ref,
-                  'refused', code, message, advice, NULL, NULL
-           FROM refusal) AS line JOIN mandate AS m USING (agent)
-         WHERE (?3 IS NULL OR line.agent = ?3) AND (?4 IS NULL OR m.owner = ?4) AND (?5 IS NULL OR line.payee = ?5)
-           AND (?6 IS NULL OR line.kind = ?6) AND (?7 IS NULL OR line.status = ?7) AND (?8 IS NULL OR line.rail = ?8)
-           AND (?13 IS NULL OR ?13 IN (line.agent, m.owner, line.payee)) AND (?9 IS NULL OR line.at >= ?9) AND (?10 IS NULL OR line.at <= ?10) AND (?11 IS NULL OR line.position < ?11)
-         ORDER BY line.position DESC LIMIT ?12`,
+        LEDGER,
         ...this.#moment(),
         filter.agent ?? null,
         filter.owner ?? null,
@@ -669,6 +654,59 @@ const STATUS = `CASE
   WHEN b.state IN ('proving', 'proved') THEN 'proving'
   WHEN b.state = 'submitted' THEN 'submitted'
   ELSE 'accepted' END`;
+
+/** One kind of ledger lines, filtered, the newest first, and no more than are wanted in all. */
+function linesOf(from: string, line: Readonly<Record<string, string>>): string {
+  const { agent, payee, kind, status, rail, at, position } = line;
+  return `SELECT * FROM (
+    SELECT ${LINE.map((column) => `${line[column]} AS ${column}`).join(", ")}, m.owner, m.terms
+    FROM ${from}
+    WHERE (?3 IS NULL OR ${agent} = ?3) AND (?4 IS NULL OR m.owner = ?4) AND (?5 IS NULL OR ${payee} = ?5)
+      AND (?6 IS NULL OR ${kind} = ?6) AND (?7 IS NULL OR ${status} = ?7) AND (?8 IS NULL OR ${rail} = ?8)
+      AND (?9 IS NULL OR ${at} >= ?9) AND (?10 IS NULL OR ${at} <= ?10) AND (?11 IS NULL OR ${position} < ?11)
+      AND (?13 IS NULL OR ?13 IN (${agent}, m.owner, ${payee}))
+    ORDER BY ${position} DESC LIMIT ?12)`;
+}
+
+const LINE = [
+  ...["position", "at", "kind", "rail", "agent", "seq", "payee", "amount", "ref"],
+  ...["status", "code", "reason", "advice", "batch", "tx"],
+] as const;
+
+const of = (table: string, columns: readonly string[]): Record<string, string> =>
+  Object.fromEntries(columns.map((column) => [column, `${table}.${column}`]));
+const COMMON = ["position", "at", "agent", "payee", "amount", "ref"] as const;
+const NOTHING = Object.fromEntries(
+  ["seq", "code", "reason", "advice", "batch", "tx"].map((column) => [column, "NULL"]),
+);
+
+/** Each kind is cut to what is wanted before they are merged: a page costs the same however long the ledger is. */
+const LEDGER = `SELECT *, json_extract(terms, '$.purpose') AS purpose FROM (
+  ${[
+    linesOf("payment AS p JOIN mandate AS m ON m.agent = p.agent LEFT JOIN batch AS b ON b.id = p.batch", {
+      ...NOTHING,
+      ...of("p", [...COMMON, "seq", "batch"]),
+      kind: "'accepted'",
+      rail: "'proved'",
+      status: STATUS,
+      tx: "b.tx",
+    }),
+    linesOf("direct AS d JOIN mandate AS m ON m.agent = d.agent", {
+      ...NOTHING,
+      ...of("d", [...COMMON, "status", "tx"]),
+      kind: "'accepted'",
+      rail: "d.kind",
+      reason: "d.error",
+    }),
+    linesOf("refusal AS r JOIN mandate AS m ON m.agent = r.agent", {
+      ...NOTHING,
+      ...of("r", [...COMMON, "seq", "rail", "code", "advice"]),
+      kind: "'refused'",
+      status: "'refused'",
+      reason: "r.message",
+    }),
+  ].join("\n  UNION ALL ")}
+) ORDER BY position DESC LIMIT ?12`;
 
 /** A batch that is under way shows its newest transaction. */
 const BATCHES = `SELECT *, COALESCE(tx, (SELECT hash FROM outbox WHERE job = 'batch:' || batch.id ORDER BY id DESC LIMIT 1)) AS newest_tx FROM batch`;

@@ -19,6 +19,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 
 import type { Intents, IntentView } from "../intents.ts";
+import { withoutPlaces } from "./problems.ts";
 import { routeSchema, type Routes } from "./route.ts";
 import { errorPage, signPage, statePage, type Page } from "./sign-page.ts";
 
@@ -162,7 +163,8 @@ export function intentRoutes({ intents, domain, now, mayRead }: IntentRoutesOpti
           return await sendPage(reply, "mandate" in view ? signPage(view, domain) : statePage(view));
         } catch (error) {
           if (!(error instanceof BursarError)) throw error;
-          return sendPage(reply.status(ERRORS[error.code].status), errorPage(error.message, error.advice));
+          const { code, message, advice } = withoutPlaces(error);
+          return sendPage(reply.status(ERRORS[code].status), errorPage(message, advice));
         }
       },
     );

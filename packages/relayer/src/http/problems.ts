@@ -34,7 +34,7 @@ export function readJsonOnly(server: FastifyInstance): void {
 const OPERATORS: ReadonlySet<ErrorCode> = new Set(["chain-unavailable", "key-missing", "key-corrupt"]);
 
 /** Callers are not told where the chain is asked or keys are kept. */
-function withoutPlaces(error: BursarError): BursarError {
+export function withoutPlaces(error: BursarError): BursarError {
   const { code } = error;
   if (!OPERATORS.has(code)) return error;
   return new BursarError(code, `${ERRORS[code].title}.`, {}, "Send the same request again later.");
