@@ -55,7 +55,7 @@ describe("The life of a payment", function () {
   let rail: TestRail;
 
   beforeEach(async () => {
-    rail = await TestRail.start();
+    rail = await TestRail.start({}, 60n);
   });
   afterEach(() => {
     rail.stop();

@@ -115,6 +115,7 @@ export class TestRail {
     ownerAddress: Address,
     processorKey: Wallet,
     options: Partial<SettlerOptions>,
+    maxSkew: bigint | null,
   ) {
     this.node = node;
     this.provider = provider;
@@ -136,6 +137,7 @@ export class TestRail {
       key: receiptKey(processorKey),
       settleWithin: 3_600n,
       impossible: chain.contracts,
+      maxSkew,
       now: () => this.now(),
     });
     this.outbox = new Outbox({
@@ -162,7 +164,8 @@ export class TestRail {
     });
   }
 
-  static async start(options: Partial<SettlerOptions> = {}): Promise<TestRail> {
+  /** @param maxSkew - of the processor; a local chain with many blocks runs ahead of the clock. */
+  static async start(options: Partial<SettlerOptions> = {}, maxSkew: bigint | null = null): Promise<TestRail> {
     const node = await LocalNode.start();
     const provider = node.provider();
     const folder = mkdtempSync(join(tmpdir(), "bursar-deployment-"));
@@ -175,7 +178,16 @@ export class TestRail {
     const processorKey = new Wallet(hexlify(randomBytes(32)), provider);
     await (await owner.sendTransaction({ to: processorKey.address, value: parseEther("10") })).wait();
     const chain = new Chain(railOf(deployment, 31_337n, deployment.genesis), provider);
-    return new TestRail(node, provider, chain, owner, (await owner.getAddress()) as Address, processorKey, options);
+    return new TestRail(
+      node,
+      provider,
+      chain,
+      owner,
+      (await owner.getAddress()) as Address,
+      processorKey,
+      options,
+      maxSkew,
+    );
   }
 
   now(): bigint {
