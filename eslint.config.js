@@ -3,7 +3,15 @@ import tseslint from "typescript-eslint";
 
 export default tseslint.config(
   {
-    ignores: ["artifacts/", "build/", "cache/", "coverage/", "typechain-types/", "node_modules/", "packages/*/assembly/"],
+    ignores: [
+      "artifacts/",
+      "build/",
+      "cache/",
+      "coverage/",
+      "typechain-types/",
+      "node_modules/",
+      "packages/*/assembly/",
+    ],
   },
   js.configs.recommended,
   ...tseslint.configs.strictTypeChecked,
@@ -19,7 +27,10 @@ export default tseslint.config(
       "@typescript-eslint/unified-signatures": "off",
     },
   },
-  { files: ["eslint.config.js", "hardhat.config.ts", "deploy/task.ts"], rules: { "no-restricted-syntax": "off" } },
+  {
+    files: ["eslint.config.js", "hardhat.config.ts", "deploy/task.ts", "packages/*/types/*.d.ts"],
+    rules: { "no-restricted-syntax": "off" },
+  },
   {
     files: ["**/*.js", "**/*.mjs"],
     extends: [tseslint.configs.disableTypeChecked],
