@@ -119,6 +119,22 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IEscrow
+    function pay(address token, bytes32 salt, address to, uint256 amount) external {
+        if (amount == 0) revert ZeroAmount();
+        _requireRecipient(to);
+        address account = accountOf(msg.sender, salt);
+        uint256 free = _free[token][account];
+        uint256 credit = creditOf(token, account);
+        if (amount > free + credit) revert InsufficientBalance(token, account, amount, free + credit);
+
+        uint256 fromFree = amount < free ? amount : free;
+        _free[token][account] = free - fromFree;
+        if (amount > fromFree) _creditsPlusOne[token][account] = credit - (amount - fromFree) + 1;
+        _creditsPlusOne[token][to] = creditOf(token, to) + amount + 1;
+        emit Paid(token, account, to, amount);
+    }
+
+    /// @inheritdoc IEscrow
     function lock(uint32 tokenId, address owner, uint256 units) external onlyRegistry {
         RegisteredToken memory registered = _tokens[tokenId];
         uint256 amount = units * registered.unitScale;
@@ -159,6 +175,16 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
     function creditOf(address token, address payee) public view returns (uint256) {
         uint256 stored = _creditsPlusOne[token][payee];
         return stored == 0 ? 0 : stored - 1;
+    }
+
+    /// @inheritdoc IEscrow
+    function balanceOf(address token, address account) external view returns (uint256) {
+        return _free[token][account] + creditOf(token, account);
+    }
+
+    /// @inheritdoc IEscrow
+    function accountOf(address controller, bytes32 salt) public pure returns (address) {
+        return address(uint160(uint256(keccak256(abi.encode(controller, salt)))));
     }
 
     /// @inheritdoc IEscrow

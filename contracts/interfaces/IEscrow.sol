@@ -10,6 +10,9 @@ import {Credit} from "./Batch.sol";
 /// {sweepCredit}, each of which pays one account what is its own. Nobody can pause, freeze or re-route anything.
 ///
 /// All amounts are in token base units unless a parameter says units; a unit is `unitScale(token)` base units.
+/// A contract keeps money here in sub-accounts: addresses that follow from its own and a salt, which only it can {pay} from.
+/// They are paid like any account, by deposits and credits; bonds, holds and deposits of other modules are such balances.
+///
 /// Rights never depend on the token balance of this contract, so tokens sent to it without a deposit belong to nobody.
 /// A token whose balances change by themselves (rebasing) is not supported: its holders share its gains and losses in
 /// the order in which they withdraw.
@@ -22,6 +25,8 @@ interface IEscrow {
     event Withdrawn(address indexed token, address indexed account, address indexed to, uint256 amount);
     /// @notice `payee`'s whole credit of `amount` was paid to `to`.
     event CreditWithdrawn(address indexed token, address indexed payee, address indexed to, uint256 amount);
+    /// @notice The controller of the sub-account `from` gave `amount` of it to `to`, as credit.
+    event Paid(address indexed token, address indexed from, address indexed to, uint256 amount);
 
     /// @notice The address holds no ERC-20 token that tells its decimals.
     error NotAToken(address token);
@@ -34,6 +39,7 @@ interface IEscrow {
     error NothingReceived(address token, uint256 amount);
     error InsufficientFree(address token, address account, uint256 amount, uint256 free);
     error NoCredit(address token, address payee);
+    error InsufficientBalance(address token, address account, uint256 amount, uint256 balance);
     error OnlyRegistry(address caller, address registry);
     /// @notice The credits of a batch are not what its rows debit. In units.
     error CreditsDifferFromDebits(uint256 credits, uint256 debits);
@@ -82,6 +88,10 @@ interface IEscrow {
     /// @notice Pays `payee` its whole credit. Anyone may call it.
     function sweepCredit(address token, address payee) external returns (uint256 amount);
 
+    /// @notice Moves `amount` from the caller's sub-account of `salt` to `to`'s credit: its free balance first, then its
+    /// credit. Touches no token.
+    function pay(address token, bytes32 salt, address to, uint256 amount) external;
+
     /// @notice Moves a mandate's budget from its owner's free balance to the lock. Only the registry.
     function lock(uint32 tokenId, address owner, uint256 units) external;
 
@@ -100,6 +110,12 @@ interface IEscrow {
 
     /// @notice What settlements have paid `payee` and it has not taken out.
     function creditOf(address token, address payee) external view returns (uint256);
+
+    /// @notice An account's free balance and credit together.
+    function balanceOf(address token, address account) external view returns (uint256);
+
+    /// @notice The sub-account of `salt` that only `controller` can pay from.
+    function accountOf(address controller, bytes32 salt) external pure returns (address);
 
     /// @notice What all open mandates lock.
     function lockedOf(address token) external view returns (uint256);
