@@ -9,14 +9,13 @@ import {Evaluation} from "./lib/Evaluation.sol";
 import {Field} from "./lib/Field.sol";
 import {Ledger} from "./lib/Ledger.sol";
 import {PublicSignals} from "./lib/PublicSignals.sol";
+import {Transcript} from "./lib/Transcript.sol";
 
 /// @title BatchSettlement
 /// @dev The eight checks of settlement: 1 to 4 (order and processor, widths, the agent's signature, the budget) for each
 /// row and 6 (debits are credits) are the registry's and the escrow's, beside the storage that they guard. Here are 5, 7
 /// and 8: the challenge, the evaluation, the proof.
 contract BatchSettlement is ISettlement {
-    bytes32 private constant BATCH_TAG = keccak256("bursar.batch");
-
     /// @inheritdoc ISettlement
     IMandateRegistry public immutable registry;
     /// @inheritdoc ISettlement
@@ -80,10 +79,7 @@ contract BatchSettlement is ISettlement {
     ) private view returns (bytes32) {
         bytes32 rowsHash = keccak256(abi.encodePacked(rowWords));
         bytes32 creditsHash = keccak256(abi.encodePacked(creditWords));
-        return
-            keccak256(
-                abi.encode(BATCH_TAG, block.chainid, address(this), circuitId, commitment, rowsHash, creditsHash)
-            );
+        return Transcript.compute(address(this), circuitId, commitment, rowsHash, creditsHash);
     }
 
     function _emitSettled(uint256 batchId, Row[] calldata rows, IMandateRegistry.Position[] memory starts) private {

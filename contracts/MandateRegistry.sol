@@ -6,16 +6,19 @@ import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/Signa
 
 import {Credit, Row} from "./interfaces/Batch.sol";
 import {IEscrow} from "./interfaces/IEscrow.sol";
+import {IIdentityGate} from "./interfaces/IIdentityGate.sol";
 import {IMandateRegistry} from "./interfaces/IMandateRegistry.sol";
+import {IProcessorRegistry} from "./interfaces/IProcessorRegistry.sol";
 import {Mandate} from "./interfaces/Messages.sol";
 import {Field} from "./lib/Field.sol";
+import {Gate} from "./lib/Gate.sol";
 import {Ledger} from "./lib/Ledger.sol";
 import {StrictECDSA} from "./lib/StrictECDSA.sol";
 import {TypedHashes} from "./lib/TypedHashes.sol";
 
 /// @title MandateRegistry
 contract MandateRegistry is IMandateRegistry, EIP712 {
-    /// @dev Eight slots, in the order of use: settling a row reads the first four and writes the first two.
+    /// @dev Ten slots, in the order of use: settling a row reads the first four and writes the first two.
     struct StoredMandate {
         // 0
         uint256 base;
@@ -24,7 +27,7 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
         uint64 spent;
         uint64 directSpent;
         uint64 budget;
-        // 2; 16 bits are left for the flags of claims and fallback.
+        // 2
         address processor;
         uint32 tokenId;
         uint40 closesAt;
@@ -39,13 +42,22 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
         bytes32 payeesHash;
         // 6
         bytes32 termsHash;
-        // 7, written by a revocation; 152 bits are left for the processor's acknowledgement (ackSeq, ackedAt).
+        // 7, written by a revocation and its acknowledgement
         uint40 revokedAt;
         uint64 revokedAfterSeq;
+        bool acknowledged;
+        uint64 acknowledgedSeq;
+        uint64 acknowledgedDirect;
+        // 8
+        bytes32 acknowledgedHead;
+        // 9, written by claims
+        uint64 reserved;
+        uint64 returned;
     }
 
     uint256 private constant MAX_DURATION = 90 days;
     uint256 private constant MAX_PAYEES = 8;
+    uint40 private constant NOTICE = 1 hours;
 
     /// @inheritdoc IMandateRegistry
     IEscrow public immutable escrow;
@@ -53,6 +65,12 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
     address public immutable settlement;
     /// @inheritdoc IMandateRegistry
     address public immutable direct;
+    /// @inheritdoc IMandateRegistry
+    address public immutable claims;
+    /// @inheritdoc IMandateRegistry
+    IProcessorRegistry public immutable processors;
+    /// @inheritdoc IMandateRegistry
+    IIdentityGate public immutable gate;
 
     uint40 private immutable _settleBy;
     uint40 private immutable _grace;
@@ -62,16 +80,24 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
 
     mapping(address agent => StoredMandate) private _mandates;
 
-    constructor(IEscrow escrow_, address settlement_, address direct_, Windows memory windows_) EIP712("Bursar", "1") {
+    modifier onlyClaims() {
+        if (msg.sender != claims) revert OnlyClaims(msg.sender, claims);
+        _;
+    }
+
+    constructor(Links memory links, Windows memory windows_) EIP712("Bursar", "1") {
         _requireWindow(0, windows_.settleBy, 10 minutes, 24 hours);
         _requireWindow(1, windows_.grace, 30 minutes, 6 hours);
         _requireWindow(2, windows_.acknowledge, 15 minutes, 6 hours);
         _requireWindow(3, windows_.cure, 6 hours, 24 hours);
         _requireWindow(4, windows_.claim, 48 hours, 14 days);
 
-        escrow = escrow_;
-        settlement = settlement_;
-        direct = direct_;
+        escrow = links.escrow;
+        settlement = links.settlement;
+        direct = links.direct;
+        claims = links.claims;
+        processors = links.processors;
+        gate = links.gate;
         _settleBy = windows_.settleBy;
         _grace = windows_.grace;
         _acknowledge = windows_.acknowledge;
@@ -89,6 +115,8 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
         _requireOwnerSignature(mandate.owner, digest, ownerSignature);
         StrictECDSA.requireSigner(mandate.agent, digest, agentSignature);
 
+        _askGate(mandate);
+
         uint32 tokenId = escrow.registerToken(mandate.token);
         _store(stored, mandate, tokenId);
         emit MandateOpened(
@@ -104,6 +132,7 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
             mandate.termsHash
         );
 
+        processors.cover(mandate.processor, mandate.token, mandate.budget, stored.closesAt);
         escrow.lock(tokenId, mandate.owner, mandate.budget);
     }
 
@@ -122,6 +151,41 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
     }
 
     /// @inheritdoc IMandateRegistry
+    function acknowledge(address agent, uint64 seq, bytes32 head, uint64 directSpent) external {
+        StoredMandate storage stored = _mandates[agent];
+        if (stored.state != State.Revoked) revert MandateNotRevoked(agent, _stateOf(stored));
+        if (msg.sender != stored.processor) revert OnlyProcessor(msg.sender, stored.processor);
+        if (stored.acknowledged) revert AlreadyAcknowledged(agent, stored.acknowledgedSeq);
+        uint256 deadline = stored.revokedAt + _acknowledge;
+        if (block.timestamp > deadline) revert AcknowledgementTooLate(agent, block.timestamp, deadline);
+        if (seq < stored.seq) revert AcknowledgementBelowSettled(agent, seq, stored.seq);
+
+        _setAcknowledged(stored, agent, seq, head, directSpent);
+    }
+
+    /// @inheritdoc IMandateRegistry
+    function closeTogether(
+        address agent,
+        uint64 seq,
+        bytes calldata ownerSignature,
+        bytes calldata processorSignature
+    ) external {
+        StoredMandate storage stored = _mandates[agent];
+        State state = stored.state;
+        if (state != State.Open && state != State.Revoked) revert MandateNotOpen(agent, state);
+        if (seq != stored.seq) revert NotSettledUpTo(agent, seq, stored.seq);
+        bytes32 digest = _hashTypedDataV4(TypedHashes.hashClose(agent, seq));
+        _requireOwnerSignature(stored.owner, digest, ownerSignature);
+        address key = processors.processorOf(stored.processor).receiptKey;
+        StrictECDSA.requireSigner(key, digest, processorSignature);
+
+        if (state == State.Open) _end(stored, agent, seq);
+        _setAcknowledged(stored, agent, seq, bytes32(0), stored.directSpent);
+        uint40 noticed = uint40(block.timestamp) + NOTICE;
+        if (noticed < stored.closesAt) stored.closesAt = noticed;
+    }
+
+    /// @inheritdoc IMandateRegistry
     function close(address agent) external {
         StoredMandate storage stored = _mandates[agent];
         State state = _stateOf(stored);
@@ -129,10 +193,19 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
         if (block.timestamp < stored.closesAt) revert TooEarlyToClose(agent, block.timestamp, stored.closesAt);
 
         uint64 remaining = _remainingOf(stored);
-        stored.state = State.Closed;
-        emit MandateClosed(agent, stored.owner, remaining);
+        uint64 waiting = stored.reserved < remaining ? stored.reserved : remaining;
+        uint64 due = remaining - waiting;
+        if (waiting == 0) {
+            stored.state = State.Closed;
+            emit MandateClosed(agent, stored.owner, due);
+            processors.uncover(stored.processor, escrow.tokenOf(stored.tokenId), stored.budget);
+        } else {
+            if (due == 0) revert ClaimsPending(agent, waiting);
+            stored.returned += due;
+            emit RemainderReturned(agent, stored.owner, due);
+        }
 
-        escrow.release(stored.tokenId, stored.owner, remaining);
+        escrow.release(stored.tokenId, stored.owner, due);
     }
 
     /// @inheritdoc IMandateRegistry
@@ -155,6 +228,7 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
             _requireSettleable(stored, row.agent, processor, tokenId);
             starts[i] = _positionOf(stored);
             _advance(stored, row, starts[i]);
+            if (stored.state == State.Revoked) _requireLedgerAcknowledged(stored, row);
             total += row.debit;
         }
 
@@ -183,11 +257,39 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
         uint256 directSpent = stored.directSpent + units;
         uint256 total = stored.spent + directSpent;
         if (total > stored.budget) revert BudgetExceeded(agent, total, stored.budget);
-        stored.directSpent = uint64(directSpent);
+        if (stored.state == State.Revoked) _requireDirectAcknowledged(stored, agent, directSpent);
+        _payOne(stored, payee, uint64(units));
+    }
 
-        Credit[] memory credits = new Credit[](1);
-        credits[0] = Credit(payee, uint64(units));
-        escrow.settle(tokenId, units, credits);
+    /// @inheritdoc IMandateRegistry
+    function reserveClaim(
+        address agent,
+        uint64 seq,
+        address payee,
+        uint64 units,
+        address[] calldata payees
+    ) external onlyClaims returns (bool payable_) {
+        StoredMandate storage stored = _mandates[agent];
+        if (units > stored.paymentCap) revert PaymentAboveCap(agent, units, stored.paymentCap);
+        _requireListed(stored, agent, payee, payees);
+        _requirePayee(payee, escrow.tokenOf(stored.tokenId));
+
+        uint40 closesAt = _endedAt(stored) + _tail();
+        if (stored.state != State.Closed && stored.closesAt < closesAt) stored.closesAt = closesAt;
+        payable_ = stored.state != State.Closed && !(stored.acknowledged && seq > stored.acknowledgedSeq);
+        if (payable_) stored.reserved += units;
+    }
+
+    /// @inheritdoc IMandateRegistry
+    function endClaim(address agent, address payee, uint64 units, bool pay) external onlyClaims returns (uint64 paid) {
+        StoredMandate storage stored = _mandates[agent];
+        stored.reserved -= units;
+        if (!pay || stored.state == State.Closed) return 0;
+
+        if (stored.state != State.Fallback) _startFallback(stored, agent);
+        uint64 remaining = _remainingOf(stored);
+        paid = units < remaining ? units : remaining;
+        if (paid != 0) _payOne(stored, payee, paid);
     }
 
     /// @inheritdoc IMandateRegistry
@@ -208,6 +310,7 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
                 seq: stored.seq,
                 spent: stored.spent,
                 directSpent: stored.directSpent,
+                reserved: stored.reserved,
                 base: stored.base,
                 policyRoot: stored.policyRoot,
                 payeesHash: stored.payeesHash,
@@ -234,6 +337,36 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
     function remainingOf(address agent) external view returns (uint64) {
         StoredMandate storage stored = _mandates[agent];
         return stored.state == State.Closed ? 0 : _remainingOf(stored);
+    }
+
+    /// @inheritdoc IMandateRegistry
+    function acknowledgementOf(address agent) external view returns (Acknowledgement memory) {
+        StoredMandate storage stored = _mandates[agent];
+        return
+            Acknowledgement(
+                stored.acknowledged,
+                stored.acknowledgedSeq,
+                stored.acknowledgedDirect,
+                stored.acknowledgedHead
+            );
+    }
+
+    /// @inheritdoc IMandateRegistry
+    function claimsOf(
+        address agent
+    )
+        external
+        view
+        returns (address processor, address token, uint64 seq, uint40 endedAt, uint40 claimsUntil, bool fallback_)
+    {
+        StoredMandate storage stored = _mandates[agent];
+        processor = stored.processor;
+        token = escrow.tokenOf(stored.tokenId);
+        seq = stored.seq;
+        endedAt = _endedAt(stored);
+        claimsUntil = endedAt + _tail();
+        bool unanswered = stored.state == State.Revoked && !stored.acknowledged;
+        fallback_ = stored.state == State.Fallback || (unanswered && block.timestamp > stored.revokedAt + _acknowledge);
     }
 
     /// @inheritdoc IMandateRegistry
@@ -278,12 +411,47 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
         State state = _stateOf(stored);
         if (state != State.Open) revert MandateNotOpen(agent, state);
 
+        _end(stored, agent, afterSeq);
+    }
+
+    function _end(StoredMandate storage stored, address agent, uint64 afterSeq) private {
         uint40 time = uint40(block.timestamp);
+        if (time > stored.validUntil) time = stored.validUntil;
         stored.state = State.Revoked;
         stored.revokedAt = time;
         stored.revokedAfterSeq = afterSeq;
         stored.closesAt = time + _tail();
         emit MandateRevoked(agent, afterSeq, stored.closesAt);
+    }
+
+    function _setAcknowledged(
+        StoredMandate storage stored,
+        address agent,
+        uint64 seq,
+        bytes32 head,
+        uint64 directSpent
+    ) private {
+        stored.acknowledged = true;
+        stored.acknowledgedSeq = seq;
+        stored.acknowledgedDirect = directSpent;
+        stored.acknowledgedHead = head;
+        emit RevocationAcknowledged(agent, seq, head, directSpent);
+    }
+
+    /// @dev Called a cure window after a claim, a time that the processor knew in advance: its batches leave this one out.
+    function _startFallback(StoredMandate storage stored, address agent) private {
+        stored.state = State.Fallback;
+        uint40 closesAt = uint40(block.timestamp) + _tail();
+        if (closesAt < stored.closesAt) stored.closesAt = closesAt;
+        emit FallbackStarted(agent, stored.closesAt);
+    }
+
+    /// @dev One payment outside the ledger: base, seq and spent stay.
+    function _payOne(StoredMandate storage stored, address payee, uint64 units) private {
+        stored.directSpent += units;
+        Credit[] memory credits = new Credit[](1);
+        credits[0] = Credit(payee, units);
+        escrow.settle(stored.tokenId, units, credits);
     }
 
     /// @dev Moves base, seq and spent together; nothing else ever does.
@@ -358,11 +526,47 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
     ) private view {
         State state = stored.state;
         uint256 closesAt = stored.closesAt;
-        if (state == State.None || state == State.Closed || block.timestamp >= closesAt) {
+        if ((state != State.Open && state != State.Revoked) || block.timestamp >= closesAt) {
             revert MandateNotSettleable(agent, state, block.timestamp, closesAt);
         }
         if (stored.processor != processor) revert WrongProcessor(agent, processor, stored.processor);
         if (stored.tokenId != tokenId) revert WrongToken(agent, stored.tokenId, tokenId);
+    }
+
+    /// @dev The row has been written: `stored.seq` is where it ends.
+    function _requireLedgerAcknowledged(StoredMandate storage stored, Row calldata row) private view {
+        _requireAnswered(stored, row.agent);
+        if (!stored.acknowledged) return;
+        if (stored.seq > stored.acknowledgedSeq) {
+            revert AboveAcknowledged(row.agent, stored.seq, stored.acknowledgedSeq);
+        }
+        if (stored.seq == stored.acknowledgedSeq && bytes32(row.head) != stored.acknowledgedHead) {
+            revert HeadNotAcknowledged(row.agent, row.head, stored.acknowledgedHead);
+        }
+    }
+
+    function _requireDirectAcknowledged(StoredMandate storage stored, address agent, uint256 directSpent) private view {
+        _requireAnswered(stored, agent);
+        if (stored.acknowledged && directSpent > stored.acknowledgedDirect) {
+            revert AboveAcknowledged(agent, directSpent, stored.acknowledgedDirect);
+        }
+    }
+
+    function _requireAnswered(StoredMandate storage stored, address agent) private view {
+        uint256 deadline = stored.revokedAt + _acknowledge;
+        if (!stored.acknowledged && block.timestamp > deadline) {
+            revert NotAcknowledged(agent, block.timestamp, deadline);
+        }
+    }
+
+    /// @dev New business only: nothing that moves or returns money asks the gate.
+    function _askGate(Mandate calldata mandate) private view {
+        if (!Gate.mayOpen(gate, mandate.owner, mandate.agent, mandate.token, mandate.budget)) {
+            revert RefusedByGate(mandate.owner);
+        }
+        for (uint256 i = 0; i < mandate.payees.length; ++i) {
+            if (!Gate.mayBePaid(gate, mandate.payees[i], mandate.token)) revert RefusedByGate(mandate.payees[i]);
+        }
     }
 
     function _stateOf(StoredMandate storage stored) private view returns (State) {
@@ -375,7 +579,12 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
     }
 
     function _remainingOf(StoredMandate storage stored) private view returns (uint64) {
-        return stored.budget - stored.spent - stored.directSpent;
+        return stored.budget - stored.spent - stored.directSpent - stored.returned;
+    }
+
+    /// @dev After this second no receipt is honest: it was revoked, fell back, or its time is over.
+    function _endedAt(StoredMandate storage stored) private view returns (uint40) {
+        return stored.revokedAt != 0 ? stored.revokedAt : stored.closesAt - _tail();
     }
 
     /// @dev From the end of a mandate until it can be closed: the last receipt's promise, its grace, and the claims.

@@ -3,6 +3,8 @@ pragma solidity 0.8.37;
 
 import {Credit, Row} from "./Batch.sol";
 import {IEscrow} from "./IEscrow.sol";
+import {IIdentityGate} from "./IIdentityGate.sol";
+import {IProcessorRegistry} from "./IProcessorRegistry.sol";
 import {Mandate} from "./Messages.sol";
 
 /// @title What owners have permitted
@@ -13,7 +15,8 @@ import {Mandate} from "./Messages.sol";
 /// list and budget are checked here, and they leave the ledger position alone.
 ///
 /// A mandate is Open until it is Revoked by its owner or Expired by time; after the settlement windows anyone may close
-/// it, and what is left goes back to the owner's free balance. Amounts are in units, times in Unix seconds.
+/// it, and what is left goes back to the owner's free balance. A processor that leaves receipts unsettled loses the
+/// mandate: it goes to Fallback, where only payees' claims debit it. Amounts are in units, times in Unix seconds.
 interface IMandateRegistry {
     /// @notice A mandate's life. Expired follows from the time alone, no call is needed.
     enum State {
@@ -21,7 +24,8 @@ interface IMandateRegistry {
         Open,
         Revoked,
         Expired,
-        Closed
+        Closed,
+        Fallback
     }
 
     /// @notice The time spans of the protocol, in seconds, fixed at deployment within hard ranges.
@@ -49,6 +53,27 @@ interface IMandateRegistry {
         uint256 policyRoot;
     }
 
+    /// @notice The contracts that this one works with, fixed at deployment.
+    struct Links {
+        IEscrow escrow;
+        address settlement;
+        address direct;
+        address claims;
+        IProcessorRegistry processors;
+        IIdentityGate gate;
+    }
+
+    /// @notice What the processor acknowledged of a revoked mandate.
+    struct Acknowledgement {
+        bool acknowledged;
+        /// The last payment that may still debit the owner.
+        uint64 seq;
+        /// The most that the direct rail may have spent in all.
+        uint64 directSpent;
+        /// The head at `seq`.
+        bytes32 head;
+    }
+
     /// @notice All that the registry keeps of a mandate.
     struct MandateRecord {
         State state;
@@ -66,8 +91,10 @@ interface IMandateRegistry {
         uint40 closesAt;
         uint64 seq;
         uint64 spent;
-        /// Spent by single payments outside the ledger; counts against the budget.
+        /// Spent by single payments outside the ledger and by claims; counts against the budget.
         uint64 directSpent;
+        /// Units that pending claims keep from going back to the owner.
+        uint64 reserved;
         uint256 base;
         bytes32 policyRoot;
         /// keccak256 of the payees, 32 bytes each.
@@ -88,6 +115,12 @@ interface IMandateRegistry {
         bytes32 termsHash
     );
     event MandateRevoked(address indexed agent, uint64 afterSeq, uint40 closesAt);
+    /// @notice The processor ends a revoked mandate at payment `seq` and `head`.
+    event RevocationAcknowledged(address indexed agent, uint64 seq, bytes32 head, uint64 directSpent);
+    /// @notice The mandate is the payees' now: the processor settles it no more.
+    event FallbackStarted(address indexed agent, uint40 closesAt);
+    /// @notice `returned` units went back, the rest waits for pending claims.
+    event RemainderReturned(address indexed agent, address indexed owner, uint64 returned);
     /// @notice `returned` units went back to the owner's free balance.
     event MandateClosed(address indexed agent, address indexed owner, uint64 returned);
 
@@ -109,6 +142,23 @@ interface IMandateRegistry {
     error OnlyOwner(address caller, address owner);
     error TooEarlyToClose(address agent, uint256 time, uint256 closesAt);
 
+    /// @notice The identity gate answered no, or did not answer; `account` is the owner or a listed payee.
+    error RefusedByGate(address account);
+    error MandateNotRevoked(address agent, State state);
+    error OnlyProcessor(address caller, address processor);
+    error AlreadyAcknowledged(address agent, uint64 seq);
+    error AcknowledgementTooLate(address agent, uint256 time, uint256 deadline);
+    /// @notice What is settled already cannot be left out.
+    error AcknowledgementBelowSettled(address agent, uint64 seq, uint64 settled);
+    /// @notice The processor did not answer the revocation in time: only claims debit the mandate.
+    error NotAcknowledged(address agent, uint256 time, uint256 deadline);
+    error AboveAcknowledged(address agent, uint256 value, uint256 acknowledged);
+    error HeadNotAcknowledged(address agent, uint256 head, bytes32 acknowledged);
+    /// @notice Both sign the payment up to which everything is settled.
+    error NotSettledUpTo(address agent, uint64 seq, uint64 settled);
+    error ClaimsPending(address agent, uint64 reserved);
+
+    error OnlyClaims(address caller, address claims);
     error OnlySettlement(address caller, address settlement);
     error EmptyBatch();
     error AgentsNotIncreasing(address previous, address agent);
@@ -144,8 +194,23 @@ interface IMandateRegistry {
     /// @notice {revoke} by the owner's signed `Revocation` (EOA or ERC-1271), sent by anyone.
     function revokeWithSignature(address agent, uint64 afterSeq, bytes calldata ownerSignature) external;
 
+    /// @notice The processor's answer to a revocation: nothing above `seq` debits the owner any more, nor a direct
+    /// payment that would exceed `directSpent`. Without it, within the acknowledgement window, the mandate is settled no
+    /// more and only claims debit it.
+    /// @param head the ledger's head at `seq`.
+    function acknowledge(address agent, uint64 seq, bytes32 head, uint64 directSpent) external;
+
+    /// @notice Ends a mandate by one signature each of owner and processor over `Close(agent, seq)`, where all payments
+    /// up to `seq` are settled: it can be closed an hour later, unless somebody files a claim before.
+    function closeTogether(
+        address agent,
+        uint64 seq,
+        bytes calldata ownerSignature,
+        bytes calldata processorSignature
+    ) external;
+
     /// @notice Returns what is left of a mandate to its owner's free balance once its windows are over. Anyone may
-    /// call it.
+    /// call it. What pending claims ask for waits for them, and only that.
     function close(address agent) external;
 
     /// @notice Moves the mandates of `rows` forward and their debits from the lock to `credits`, all or nothing. Only
@@ -179,6 +244,23 @@ interface IMandateRegistry {
         address[] calldata payees
     ) external;
 
+    /// @notice Whether a claim may be filed, and keeps its units from going back to the owner. Only the claims contract,
+    /// which must check both signatures. A claim during the hour of {closeTogether} brings back the full windows.
+    /// @param payees the mandate's payee list as its owner signed it.
+    /// @return payable_ whether the lock, and not only the bond, may pay it.
+    function reserveClaim(
+        address agent,
+        uint64 seq,
+        address payee,
+        uint64 units,
+        address[] calldata payees
+    ) external returns (bool payable_);
+
+    /// @notice Ends a claim: with `pay`, from the lock, as far as that reaches, and the mandate goes to Fallback. Only the
+    /// claims contract.
+    /// @return paid units.
+    function endClaim(address agent, address payee, uint64 units, bool pay) external returns (uint64 paid);
+
     /// @notice The mandate of an agent; `state` None and zeros if there is none.
     function mandateOf(address agent) external view returns (MandateRecord memory);
 
@@ -192,6 +274,23 @@ interface IMandateRegistry {
 
     /// @notice The units of the budget that are still locked: budget − spent − directSpent, 0 when closed.
     function remainingOf(address agent) external view returns (uint64);
+
+    function acknowledgementOf(address agent) external view returns (Acknowledgement memory);
+
+    /// @notice What a claim must know of a mandate.
+    /// @return processor the mandate's.
+    /// @return token the mandate's.
+    /// @return seq payments settled.
+    /// @return endedAt when its receipts ended: revoked, fallen back, or `validUntil`. No receipt promises more than
+    /// `settleBy` after it.
+    /// @return claimsUntil the last second in which a claim or challenge may be filed.
+    /// @return fallback_ whether the processor settles it no more.
+    function claimsOf(
+        address agent
+    )
+        external
+        view
+        returns (address processor, address token, uint64 seq, uint40 endedAt, uint40 claimsUntil, bool fallback_);
 
     /// @notice The head of an agent's empty ledger.
     function genesisOf(address agent) external view returns (uint256);
@@ -209,6 +308,15 @@ interface IMandateRegistry {
 
     /// @notice The only contract that may settle single payments.
     function direct() external view returns (address);
+
+    /// @notice The only contract that may pay claims.
+    function claims() external view returns (address);
+
+    /// @notice Who may process, and what bond stands behind it.
+    function processors() external view returns (IProcessorRegistry);
+
+    /// @notice Who is asked before a mandate is opened; never before anything else.
+    function gate() external view returns (IIdentityGate);
 
     function windows() external view returns (Windows memory);
 }

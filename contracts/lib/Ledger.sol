@@ -24,4 +24,9 @@ library Ledger {
     function packRow(uint64 debit, uint32 count, uint64 seq) internal pure returns (uint256) {
         return uint256(debit) | (uint256(count) << 96) | (uint256(offsetOf(seq)) << 128);
     }
+
+    /// @notice The count of a packed row.
+    function countOf(uint256 packed) internal pure returns (uint32) {
+        return uint32(packed >> 96);
+    }
 }

@@ -19,6 +19,7 @@ library TypedHashes {
         "uint64 logIndex)"
     );
     bytes32 internal constant REVOCATION_TYPEHASH = keccak256("Revocation(address agent,uint64 afterSeq)");
+    bytes32 internal constant CLOSE_TYPEHASH = keccak256("Close(address agent,uint64 seq)");
 
     function hashMandate(Mandate calldata mandate) internal pure returns (bytes32) {
         return
@@ -53,11 +54,15 @@ library TypedHashes {
         return keccak256(abi.encode(PAYMENT_TYPEHASH, seq, spent, head, lineHash));
     }
 
-    function hashReceipt(Receipt calldata receipt) internal pure returns (bytes32) {
+    function hashReceipt(Receipt memory receipt) internal pure returns (bytes32) {
         return keccak256(abi.encode(RECEIPT_TYPEHASH, receipt));
     }
 
     function hashRevocation(address agent, uint64 afterSeq) internal pure returns (bytes32) {
         return keccak256(abi.encode(REVOCATION_TYPEHASH, agent, afterSeq));
+    }
+
+    function hashClose(address agent, uint64 seq) internal pure returns (bytes32) {
+        return keccak256(abi.encode(CLOSE_TYPEHASH, agent, seq));
     }
 }

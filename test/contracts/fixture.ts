@@ -4,13 +4,18 @@ import { getCreateAddress, hexlify, randomBytes, Wallet, type HDNodeWallet, type
 
 import { WINDOWS } from "../../deploy/index.ts";
 import {
+  Claims__factory,
   DirectSettlement__factory,
   Escrow__factory,
   MandateRegistry__factory,
+  OpenGate__factory,
+  ProcessorRegistry__factory,
   TestUSD__factory,
+  type Claims,
   type DirectSettlement,
   type Escrow,
   type MandateRegistry,
+  type ProcessorRegistry,
   type TestUSD,
 } from "../../typechain-types/index.ts";
 
@@ -31,11 +36,19 @@ export const [deployer, owner, processor, settlement, stranger, payee, other] =
 export const TERMS_HASH = `0x${"7e".repeat(32)}` as const;
 export const DAY = 86_400n;
 
-/** Escrow, registry whose batch settlement contract is an account of the test, direct settlement, and a test dollar. */
+/** More than the mandates of any test lock, in units. */
+export const BOND = 2n ** 70n;
+
+/**
+ * Escrow, registry whose batch settlement contract is an account of the test, direct settlement, claims against bonds, and
+ * a test dollar, in which `processor` has its bond.
+ */
 export interface Core {
   escrow: Escrow;
   registry: MandateRegistry;
   direct: DirectSettlement;
+  processors: ProcessorRegistry;
+  claims: Claims;
   dollar: TestUSD;
   token: Address;
   domain: Domain;
@@ -45,13 +58,43 @@ export async function deployCore(): Promise<Core> {
   const nonce = await ethers.provider.getTransactionCount(deployer.address);
   const predicted = (n: number): string => getCreateAddress({ from: deployer.address, nonce: nonce + n });
   const escrow = await new Escrow__factory(deployer).deploy(predicted(1));
-  const factory = new MandateRegistry__factory(deployer);
-  const registry = await factory.deploy(escrow, settlement.address, predicted(2), WINDOWS);
+  const links = {
+    escrow,
+    settlement: settlement.address,
+    direct: predicted(2),
+    processors: predicted(3),
+    claims: predicted(4),
+    gate: predicted(5),
+  };
+  const registry = await new MandateRegistry__factory(deployer).deploy(links, WINDOWS);
   const direct = await new DirectSettlement__factory(deployer).deploy(registry);
+  const processors = await new ProcessorRegistry__factory(deployer).deploy(
+    escrow,
+    registry,
+    links.claims,
+    predicted(100),
+  );
+  const claims = await new Claims__factory(deployer).deploy(registry, processors);
+  await new OpenGate__factory(deployer).deploy();
   const dollar = await new TestUSD__factory(deployer).deploy();
   const { chainId } = await ethers.provider.getNetwork();
   const domain = { chainId, registry: (await registry.getAddress()) as Address };
-  return { escrow, registry, direct, dollar, token: (await dollar.getAddress()) as Address, domain };
+  const token = (await dollar.getAddress()) as Address;
+  const context = { escrow, registry, direct, processors, claims, dollar, token, domain };
+  await processors.connect(processor).register(processor.address, "https://processor.test");
+  await bond(context);
+  return context;
+}
+
+/** Posts a bond for `processor` in a token that anyone can mint. */
+export async function bond(
+  { escrow, processors, dollar }: Core,
+  amount = BOND,
+  token: TestUSD = dollar,
+): Promise<void> {
+  await token.connect(processor).mint(processor.address, amount);
+  await token.connect(processor).approve(escrow, amount);
+  await escrow.connect(processor).deposit(token, amount, await processors.bondAccountOf(processor.address));
 }
 
 export const core = (): Promise<Core> => networkHelpers.loadFixture(deployCore);
