@@ -4,7 +4,7 @@ import { Contract, ContractFactory, isError } from "ethers";
 import { readArtifact } from "./artifact.ts";
 import { ensureContract, type Step } from "./context.ts";
 
-/** One verifier for each circuit; a development key refuses every chain that is not local. */
+/** Two verifiers for each circuit size, of batches and of challenges; a development key refuses every chain that is not local. */
 export const verifiers: Step = {
   title: "Verifiers",
   async run(context) {
@@ -17,13 +17,19 @@ export const verifiers: Step = {
         "Name the ceremony's verifiers in BURSAR_VERIFIERS.",
       );
     }
-    const circuits: Record<string, Hex> = {};
-    for (const name of settings.verifiers) {
+    const ensure = async (name: string): Promise<Hex> => {
       const { abi, bytecode } = readArtifact(`verifiers/${name}`);
       const address = await ensureContract(context, name, new ContractFactory(abi, bytecode, signer), []);
-      circuits[circuitOf(name)] = await circuitIdAt(name, address, new Contract(address, abi, provider));
+      return circuitIdAt(name, address, new Contract(address, abi, provider));
+    };
+    const circuits: Record<string, Hex> = {};
+    const inclusions: Record<string, Hex> = {};
+    for (const name of settings.verifiers) {
+      circuits[circuitOf(name)] = await ensure(name);
+      inclusions[circuitOf(name)] = await ensure(inclusionOf(name));
     }
     deployment.circuits = circuits;
+    deployment.inclusions = inclusions;
     save();
   },
 };
@@ -31,6 +37,11 @@ export const verifiers: Step = {
 /** `DefaultBatchVerifier` and `DefaultCeremonyBatchVerifier` verify the circuit `default`. */
 export function circuitOf(verifier: string): string {
   return verifier.replace(/(Ceremony)?BatchVerifier$/, "").toLowerCase();
+}
+
+/** The verifier that answers challenges of what batches of this one settled. */
+export function inclusionOf(verifier: string): string {
+  return verifier.replace(/BatchVerifier$/, "InclusionVerifier");
 }
 
 /** @throws BursarError `wrong-contract` when no verifier stands at the address. */

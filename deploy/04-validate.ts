@@ -4,12 +4,16 @@ import { Contract } from "ethers";
 import {
   BatchSettlement__factory,
   Bursar__factory,
+  Challenges__factory,
+  Claims__factory,
   DirectSettlement__factory,
   Escrow__factory,
   MandateRegistry__factory,
+  ProcessorRegistry__factory,
+  Trust__factory,
 } from "../typechain-types/index.ts";
 import { readArtifact } from "./artifact.ts";
-import { circuitOf } from "./01-verifiers.ts";
+import { circuitOf, inclusionOf } from "./01-verifiers.ts";
 import type { Context, Step } from "./context.ts";
 
 /** Reads everything back from the chain and compares it with what was meant. */
@@ -34,6 +38,27 @@ async function validateReferences({ deployment, provider }: Context): Promise<vo
   expect("Bursar.registry", await bursar.registry(), deployment.registry!);
   expect("Bursar.settlement", await bursar.settlement(), deployment.settlement!);
   expect("Bursar.direct", await bursar.direct(), deployment.direct!);
+  const trust = Trust__factory.connect(deployment.contracts["Trust"]!.address, provider);
+  const processors = ProcessorRegistry__factory.connect(deployment.processors!, provider);
+  const claims = Claims__factory.connect(deployment.claims!, provider);
+  const challenges = Challenges__factory.connect(deployment.challenges!, provider);
+  expect("Bursar.trust", await bursar.trust(), deployment.contracts["Trust"]!.address);
+  expect("Trust.bursar", await trust.bursar(), deployment.contracts["Bursar"]!.address);
+  expect("Trust.processors", await trust.processors(), deployment.processors!);
+  expect("Trust.claims", await trust.claims(), deployment.claims!);
+  expect("Trust.challenges", await trust.challenges(), deployment.challenges!);
+  expect("MandateRegistry.processors", await registry.processors(), deployment.processors!);
+  expect("MandateRegistry.claims", await registry.claims(), deployment.claims!);
+  expect("MandateRegistry.gate", await registry.gate(), deployment.gate!);
+  expect("ProcessorRegistry.escrow", await processors.escrow(), deployment.escrow!);
+  expect("ProcessorRegistry.registry", await processors.registry(), deployment.registry!);
+  for (const judge of [deployment.claims!, deployment.challenges!])
+    expect(`ProcessorRegistry.isJudge(${judge})`, String(await processors.isJudge(judge)), "true");
+  expect("Claims.registry", await claims.registry(), deployment.registry!);
+  expect("Claims.processors", await claims.processors(), deployment.processors!);
+  expect("Challenges.registry", await challenges.registry(), deployment.registry!);
+  expect("Challenges.settlement", await challenges.settlement(), deployment.settlement!);
+  expect("Challenges.processors", await challenges.processors(), deployment.processors!);
   expect("Escrow.registry", await escrow.registry(), deployment.registry!);
   expect("MandateRegistry.escrow", await registry.escrow(), deployment.escrow!);
   expect("MandateRegistry.settlement", await registry.settlement(), deployment.settlement!);
@@ -51,13 +76,19 @@ async function validateWindows({ deployment, provider, settings }: Context): Pro
 
 async function validateVerifiers({ deployment, provider, settings, local }: Context): Promise<void> {
   const settlement = BatchSettlement__factory.connect(deployment.settlement!, provider);
-  for (const name of settings.verifiers) {
+  const challenges = Challenges__factory.connect(deployment.challenges!, provider);
+  const check = async (name: string, meant: string, verifierOf: (id: string) => Promise<string>): Promise<void> => {
     const { address } = deployment.contracts[name]!;
     const verifier = new Contract(address, readArtifact(`verifiers/${name}`).abi, provider);
     const circuitId = (await verifier.getFunction("circuitId")()) as string;
-    expect(`${name}.circuitId`, circuitId, deployment.circuits[circuitOf(name)]!);
-    expect(`BatchSettlement.verifierOf(${circuitId})`, await settlement.verifierOf(circuitId), address);
+    expect(`${name}.circuitId`, circuitId, meant);
+    expect(`verifierOf(${circuitId})`, await verifierOf(circuitId), address);
     if (!local) expect(`${name}.isDevelopmentKey`, String(await verifier.getFunction("isDevelopmentKey")()), "false");
+  };
+  for (const name of settings.verifiers) {
+    const circuit = circuitOf(name);
+    await check(name, deployment.circuits[circuit]!, (id) => settlement.verifierOf(id));
+    await check(inclusionOf(name), deployment.inclusions[circuit]!, (id) => challenges.verifierOf(id));
   }
 }
 

@@ -19,6 +19,8 @@ export interface Settings {
   verifiers: readonly string[];
   /** Seconds; ranges in protocol.md 6. */
   windows: { settleBy: bigint; grace: bigint; acknowledge: bigint; cure: bigint; claim: bigint };
+  /** Who is asked before a mandate is opened: an `IIdentityGate`, or nothing for one that lets everyone in. */
+  gate?: Address;
   /** Tokens to register, by symbol; on a local chain a test dollar is deployed besides. */
   tokens: Readonly<Record<string, Address>>;
 }
@@ -60,7 +62,9 @@ export async function openContext(
     });
   }
   const deployment: Deployment =
-    recorded?.genesis === genesis ? recorded : { chainId, genesis, contracts: {}, circuits: {}, tokens: {} };
+    recorded?.genesis === genesis
+      ? recorded
+      : { chainId, genesis, contracts: {}, circuits: {}, inclusions: {}, tokens: {} };
   return { signer, provider, settings, local, deployment, log, save: () => writeDeployment(path, deployment) };
 }
 

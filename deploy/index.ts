@@ -32,7 +32,7 @@ export const DEVELOPMENT_VERIFIERS = ["TinyBatchVerifier", "DefaultBatchVerifier
 
 /**
  * Settings from the environment: `BURSAR_VERIFIERS` (names, comma-separated) and `BURSAR_TOKENS` (`SYMBOL=address`,
- * comma-separated); on a local chain the development verifiers unless others are named.
+ * comma-separated), `BURSAR_GATE` (an identity gate); on a local chain the development verifiers unless others are named.
  */
 export function settingsOf(chainId: bigint, environment: NodeJS.ProcessEnv): Settings {
   const named = list(environment["BURSAR_VERIFIERS"]);
@@ -42,6 +42,7 @@ export function settingsOf(chainId: bigint, environment: NodeJS.ProcessEnv): Set
   return {
     verifiers: named.length > 0 || !LOCAL_CHAINS.includes(chainId) ? named : built,
     windows: WINDOWS,
+    ...(environment["BURSAR_GATE"] ? { gate: environment["BURSAR_GATE"] as Address } : {}),
     tokens: Object.fromEntries(
       list(environment["BURSAR_TOKENS"]).map((entry) => entry.split("=") as [string, Address]),
     ),

@@ -7,7 +7,16 @@ import { setTimeout } from "node:timers/promises";
 
 import { BursarError, formatAmount, requestRef, type Address } from "@bursar/protocol";
 import { Prover } from "@bursar/prover";
-import { Chain, createLogger, railOf, SERVICE_DEFAULTS, startService, Store } from "@bursar/relayer";
+import {
+  Chain,
+  createLogger,
+  postBond,
+  railOf,
+  register,
+  SERVICE_DEFAULTS,
+  startService,
+  Store,
+} from "@bursar/relayer";
 import { draftIntent, openMandate, type Agent } from "@bursar/sdk/agent";
 import { chainMandates, MemoryReceipts, Paywall } from "@bursar/sdk/payee";
 import { paid } from "@bursar/sdk/payee/express";
@@ -22,6 +31,7 @@ import { LocalNode } from "./demo/node.ts";
 const CALLS_PER_AGENT = 28;
 const BUDGET = 30_000n;
 const CAP = 1_000n;
+const BOND = 10_000_000_000n;
 
 const SERVICES = [
   {
@@ -100,7 +110,11 @@ async function demo(): Promise<void> {
   await (await chain.escrow.connect(owner).deposit(token, 1_000_000n, ownerAddress)).wait();
   say(`${ownerAddress} has ${formatAmount(await chain.escrow.freeOf(token, ownerAddress))} tUSD in the escrow.`);
 
-  step("The processor, and services that are paid per call");
+  step("The processor posts its bond, and serves; so do services that are paid per call");
+  await register(chain, processorKey, "http://127.0.0.1");
+  await (await TestUSD__factory.connect(token, processorKey).mint(processorKey.address, BOND)).wait();
+  await postBond(chain, processorKey, { processor: processorKey.address as Address, token, units: BOND });
+  say(`${processorKey.address} has ${formatAmount(BOND)} tUSD behind its receipts.`);
   const store = new Store(join(folder, "processor.db"));
   closing.push(() => store.close());
   const prover = new Prover();

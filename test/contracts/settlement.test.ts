@@ -17,17 +17,7 @@ import { network } from "hardhat";
 import { getCreateAddress, id, Signature, ZeroHash } from "ethers";
 
 import { readArtifact } from "../../deploy/artifact.ts";
-import { WINDOWS } from "../../deploy/index.ts";
-import {
-  BatchSettlement__factory,
-  Bursar__factory,
-  DirectSettlement__factory,
-  Escrow__factory,
-  MandateRegistry__factory,
-  StubVerifier__factory,
-  TestUSD__factory,
-  type BatchSettlement,
-} from "../../typechain-types/index.ts";
+import { BatchSettlement__factory, StubVerifier__factory, type BatchSettlement } from "../../typechain-types/index.ts";
 import {
   deployer,
   ethers,
@@ -40,6 +30,7 @@ import {
   stranger,
   type Core,
 } from "./fixture.ts";
+import { deployBursar, deployRail, deployVerifier } from "./whole-rail.ts";
 
 const TINY = circuitSize("tiny");
 const BAD = 2n ** 256n - 1n;
@@ -69,21 +60,7 @@ describe("BatchSettlement", function () {
   let base: Awaited<ReturnType<typeof networkHelpers.takeSnapshot>>;
 
   before(async () => {
-    const { abi, bytecode } = readArtifact("verifiers/TinyBatchVerifier");
-    const verifier = await new ethers.ContractFactory(abi, bytecode, deployer).deploy();
-    const bursar = await new Bursar__factory(deployer).deploy(WINDOWS, [await verifier.getAddress()]);
-    const dollar = await new TestUSD__factory(deployer).deploy();
-    const registry = MandateRegistry__factory.connect(await bursar.registry(), deployer);
-    const { chainId } = await ethers.provider.getNetwork();
-    context = {
-      escrow: Escrow__factory.connect(await bursar.escrow(), deployer),
-      registry,
-      direct: DirectSettlement__factory.connect(await bursar.direct(), deployer),
-      dollar,
-      token: (await dollar.getAddress()) as Address,
-      domain: { chainId, registry: (await registry.getAddress()) as Address },
-    };
-    settlement = BatchSettlement__factory.connect(await bursar.settlement(), processor);
+    ({ context, settlement } = await deployRail());
     honest = await prove();
     base = await networkHelpers.takeSnapshot();
   });
@@ -173,10 +150,8 @@ describe("BatchSettlement", function () {
       await expect(factory.deploy(context.registry, [stub, stub]))
         .to.be.revertedWithCustomError(settlement, "DuplicateCircuit")
         .withArgs(id("stub"));
-      await expect(new Bursar__factory(deployer).deploy(WINDOWS, [])).to.be.revertedWithCustomError(
-        settlement,
-        "NoVerifiers",
-      );
+      const inclusions = [await deployVerifier("TinyInclusion")];
+      await expect(deployBursar([], inclusions)).to.be.revertedWithCustomError(settlement, "NoVerifiers");
     });
   });
 
@@ -307,7 +282,8 @@ describe("BatchSettlement", function () {
   });
 
   it("uses no address of the deployer's choice: the core's addresses follow from Bursar's", async () => {
-    const bursar = await new Bursar__factory(deployer).deploy(WINDOWS, [await settlement.verifierOf(honest.circuitId)]);
+    const verifiers = [await settlement.verifierOf(honest.circuitId)];
+    const bursar = await deployBursar(verifiers, [await deployVerifier("TinyInclusion")]);
     const from = await bursar.getAddress();
     const expected = [1, 2, 3, 4].map((nonce) => getCreateAddress({ from, nonce }));
     expect([

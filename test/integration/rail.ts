@@ -23,9 +23,11 @@ import {
   Chain,
   DirectSettler,
   Outbox,
+  postBond,
   Processor,
   railOf,
   receiptKey,
+  register,
   Settler,
   Store,
   type Circuit,
@@ -83,6 +85,22 @@ export class PayingAgent {
       throw error;
     }
   }
+}
+
+/** Registers a processor and bonds it with test dollars, or another token that anyone can mint. */
+export async function postTestBond(
+  chain: Chain,
+  wallet: Wallet,
+  token: Address = chain.rail.tokens["tUSD"]!,
+  units = 1_000_000_000_000n,
+): Promise<void> {
+  const signer = new NonceManager(wallet);
+  const processor = wallet.address as Address;
+  await register(chain, signer, "https://processor.test");
+  await (await chain.escrow.connect(signer).registerToken(token)).wait();
+  const amount = units * (await chain.escrow.unitScale(token));
+  await (await TestUSD__factory.connect(token, signer).mint(processor, amount)).wait();
+  await postBond(chain, signer, { processor, token, units });
 }
 
 /** A whole rail on a local chain of its own: real contracts, real store, real proofs. */
@@ -178,6 +196,7 @@ export class TestRail {
     const processorKey = new Wallet(hexlify(randomBytes(32)), provider);
     await (await owner.sendTransaction({ to: processorKey.address, value: parseEther("10") })).wait();
     const chain = new Chain(railOf(deployment, 31_337n, deployment.genesis), provider);
+    await postTestBond(chain, processorKey);
     return new TestRail(
       node,
       provider,

@@ -15,6 +15,7 @@ export const ERRORS = {
   "mandate-revoked": { status: 409, title: "The mandate is revoked" },
   "mandate-expired": { status: 409, title: "The mandate has expired" },
   "mandate-closed": { status: 409, title: "The mandate is closed" },
+  "mandate-fallback": { status: 409, title: "Only claims still debit the mandate" },
   "clock-behind": { status: 503, title: "The processor's clock is behind the chain's" },
   "books-behind": { status: 409, title: "The chain knows payments that the processor's books do not" },
   "policy-mismatch": { status: 422, title: "The mandate's payee list and policy root differ" },
@@ -93,6 +94,7 @@ export const ERRORS = {
   "key-corrupt": { status: 503, title: "The proving key is not the expected one" },
   "proof-invalid": { status: 500, title: "The proof does not verify" },
   "chain-unavailable": { status: 503, title: "The chain cannot be reached" },
+  "insufficient-funds": { status: 422, title: "The account holds too little" },
   "transaction-failed": { status: 502, title: "The transaction failed" },
   "internal-error": { status: 500, title: "Internal error" },
 } as const satisfies Record<string, { status: number; title: string }>;

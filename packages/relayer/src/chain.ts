@@ -5,11 +5,15 @@ import {
   BatchSettlement__factory,
   DirectSettlement__factory,
   Escrow__factory,
+  Claims__factory,
   MandateRegistry__factory,
+  ProcessorRegistry__factory,
   type BatchSettlement,
+  type Claims,
   type DirectSettlement,
   type Escrow,
   type MandateRegistry,
+  type ProcessorRegistry,
 } from "../../../typechain-types/index.ts";
 import type { Rail } from "./deployment.ts";
 import type { DirectCall, DirectGateway } from "./direct.ts";
@@ -18,7 +22,7 @@ import type { MandateOnChain, MandateReader, RevocationOnChain } from "./process
 import type { DirectKind } from "./records.ts";
 import type { SettleCall, SettlementGateway } from "./settler.ts";
 
-const STATES = ["none", "open", "revoked", "expired", "closed"] as const;
+const STATES = ["none", "open", "revoked", "expired", "closed", "fallback"] as const;
 
 /** The contracts of one deployment, as the processor and the CLI use them. */
 export class Chain implements MandateReader, SettlementGateway, DirectGateway {
@@ -28,6 +32,8 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
   readonly registry: MandateRegistry;
   readonly settlementContract: BatchSettlement;
   readonly directContract: DirectSettlement;
+  readonly processors: ProcessorRegistry;
+  readonly claims: Claims;
   readonly confirmations: number;
 
   /** @param confirmations - blocks, its own included, until something counts as final. */
@@ -39,12 +45,14 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
     this.registry = MandateRegistry__factory.connect(rail.registry, provider);
     this.settlementContract = BatchSettlement__factory.connect(rail.settlement, provider);
     this.directContract = DirectSettlement__factory.connect(rail.direct, provider);
+    this.processors = ProcessorRegistry__factory.connect(rail.processors, provider);
+    this.claims = Claims__factory.connect(rail.claims, provider);
   }
 
   /** Bursar's own contracts: they cannot collect a credit. */
   get contracts(): Address[] {
-    const { escrow, registry, settlement, direct } = this.rail;
-    return [escrow, registry, settlement, direct];
+    const { escrow, registry, settlement, direct, processors, claims, challenges } = this.rail;
+    return [escrow, registry, settlement, direct, processors, claims, challenges];
   }
 
   get direct(): Address {
@@ -177,7 +185,8 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
   explain(error: unknown): string {
     const data = revertData(error);
     if (data !== undefined) {
-      for (const contract of [this.settlementContract, this.directContract, this.registry, this.escrow]) {
+      const { settlementContract, directContract, registry, processors, claims, escrow } = this;
+      for (const contract of [settlementContract, directContract, registry, processors, claims, escrow]) {
         const parsed = (contract.interface as Interface).parseError(data);
         if (parsed) return `${parsed.name}(${parsed.args.map(String).join(", ")})`;
       }

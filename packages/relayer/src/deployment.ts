@@ -19,10 +19,16 @@ const deploymentSchema = z.strictObject({
   contracts: z.record(z.string(), contractSchema),
   /** Key identifier of each circuit's verifier. */
   circuits: z.record(z.string(), bytes32Schema),
+  /** The same of the circuits that answer challenges. */
+  inclusions: z.record(z.string(), bytes32Schema).default({}),
   escrow: addressSchema.optional(),
   registry: addressSchema.optional(),
   settlement: addressSchema.optional(),
   direct: addressSchema.optional(),
+  processors: addressSchema.optional(),
+  claims: addressSchema.optional(),
+  challenges: addressSchema.optional(),
+  gate: addressSchema.optional(),
   /** Tokens registered at deployment, by symbol. */
   tokens: z.record(z.string(), addressSchema),
 });
@@ -64,14 +70,20 @@ export interface Rail {
   readonly registry: `0x${string}`;
   readonly settlement: `0x${string}`;
   readonly direct: `0x${string}`;
+  readonly processors: `0x${string}`;
+  readonly claims: `0x${string}`;
+  readonly challenges: `0x${string}`;
   readonly circuits: Deployment["circuits"];
+  readonly inclusions: Deployment["inclusions"];
   readonly tokens: Deployment["tokens"];
 }
 
 /** @throws BursarError `wrong-chain` when nothing, or not everything, is deployed on the chain. */
 export function railOf(deployment: Deployment | undefined, chainId: bigint, genesis: string): Rail {
-  const { escrow, registry, settlement, direct } = deployment ?? {};
-  if (!deployment || !escrow || !registry || !settlement || !direct || deployment.genesis !== genesis) {
+  const { escrow, registry, settlement, direct, processors, claims, challenges } = deployment ?? {};
+  const core = escrow && registry && settlement && direct;
+  const trust = processors && claims && challenges;
+  if (!deployment || !core || !trust || deployment.genesis !== genesis) {
     throw new BursarError(
       "wrong-chain",
       `No deployment is recorded for this chain ${chainId}.`,
@@ -79,6 +91,18 @@ export function railOf(deployment: Deployment | undefined, chainId: bigint, gene
       "Run `bursar deploy`.",
     );
   }
-  const { circuits, tokens } = deployment;
-  return { chainId, escrow, registry, settlement, direct, circuits, tokens };
+  const { circuits, inclusions, tokens } = deployment;
+  return {
+    chainId,
+    escrow,
+    registry,
+    settlement,
+    direct,
+    processors,
+    claims,
+    challenges,
+    circuits,
+    inclusions,
+    tokens,
+  };
 }

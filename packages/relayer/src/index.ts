@@ -1,4 +1,6 @@
+export * from "./acknowledgements.ts";
 export * from "./api-keys.ts";
+export * from "./bonding.ts";
 export * from "./chain.ts";
 export * from "./database.ts";
 export * from "./decide.ts";

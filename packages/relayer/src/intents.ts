@@ -488,7 +488,8 @@ export class Intents {
     const onChain = await chain.mandate(mandate.agent);
     if (onChain.state !== "none") {
       if (!sameMandate(mandate, onChain)) throw agentUsed(mandate.agent);
-      return onChain.state;
+      // To the agent it is over: only claims on earlier payments go on.
+      return onChain.state === "fallback" ? "closed" : onChain.state;
     }
     if (mandate.validUntil <= now()) return "expired";
     if (ownerSignature !== null) return "opening";

@@ -45,7 +45,7 @@ import type { Store } from "./store.ts";
 
 /** What the chain says of a mandate. */
 export interface MandateOnChain extends Omit<Mandate, "agent" | "payees"> {
-  readonly state: "none" | "open" | "revoked" | "expired" | "closed";
+  readonly state: "none" | "open" | "revoked" | "expired" | "closed" | "fallback";
   readonly payeesHash: Hex;
   /** Base units of the token in one unit. */
   readonly unitScale: bigint;

@@ -3,6 +3,7 @@ import type { FastifyInstance } from "fastify";
 import type { Logger } from "pino";
 import type { BaseWallet, Provider } from "ethers";
 
+import { Acknowledgements } from "./acknowledgements.ts";
 import { ApiKeys } from "./api-keys.ts";
 import type { Chain } from "./chain.ts";
 import { DirectSettler } from "./direct.ts";
@@ -137,6 +138,14 @@ export async function startService(parts: ServiceParts): Promise<Service> {
   const circuits = availableCircuits(chain.rail.circuits);
   const settler = new Settler({ domain, store, circuits, gateway: chain, prover, outbox, sender, now });
   const direct = new DirectSettler({ store, gateway: chain, outbox, sender });
+  const acknowledgements = new Acknowledgements({
+    store,
+    processor,
+    chain,
+    outbox,
+    failed: (agent, { message }) => logger.error({ agent, reason: message }, "a revocation could not be answered"),
+    now,
+  });
   const book = new IntentBook(store.database);
   const deliver = outbox.deliver.bind(outbox);
   const intents = new Intents({ domain, book, processor, chain, deliver, publicUrl: config.publicUrl, now });
@@ -176,6 +185,7 @@ export async function startService(parts: ServiceParts): Promise<Service> {
   const rounds = new Rounds({
     chores: [
       { name: REFRESH, every: 1_000, run: () => processor.refresh().then(() => metrics.chainAnswers(true)) },
+      { name: "acknowledgements", every: 1_000, run: () => acknowledgements.run() },
       { name: "intents", every: 5_000, run: () => intents.resume() },
       { name: "direct", every: 1_000, run: () => direct.run() },
       ...(config.settleEvery === 0

@@ -5,6 +5,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 
 import * as commands from "./commands.ts";
 import type { LedgerFilter } from "../records.ts";
+import { addBondCommands } from "./bonds.ts";
 import { addIntentCommands } from "./intents.ts";
 import { address, amount, between, commonOptions, moment, readConfigFile, serviceOptions } from "./options.ts";
 import { EXIT, fail, type Output } from "./report.ts";
@@ -90,6 +91,8 @@ function build(output: Output): Command {
         commands.deposit(session, output, units, token),
       ),
     );
+
+  addBondCommands(program, { output, within });
 
   const payee = program.command("payee").description("payees that this processor knows");
   payee

@@ -10,7 +10,7 @@ import {
 import { FetchRequest, Interface, JsonRpcProvider, Network, type JsonRpcApiProvider } from "ethers";
 
 /** A mandate's life, as the chain tells it. */
-export type MandateState = "none" | "open" | "revoked" | "expired" | "closed";
+export type MandateState = "none" | "open" | "revoked" | "expired" | "closed" | "fallback";
 
 /** A mandate as it was read from the chain. Amounts in units, times in Unix seconds. */
 export interface MandateSnapshot {
@@ -50,10 +50,10 @@ export interface ChainMandatesOptions {
 }
 
 const ABI = new Interface([
-  "function mandateOf(address agent) view returns (tuple(uint8 state, address owner, address token, address processor, uint64 budget, uint40 paymentCap, uint40 validUntil, uint40 revokedAt, uint64 revokedAfterSeq, uint40 closesAt, uint64 seq, uint64 spent, uint64 directSpent, uint256 base, bytes32 policyRoot, bytes32 payeesHash, bytes32 termsHash))",
+  "function mandateOf(address agent) view returns (tuple(uint8 state, address owner, address token, address processor, uint64 budget, uint40 paymentCap, uint40 validUntil, uint40 revokedAt, uint64 revokedAfterSeq, uint40 closesAt, uint64 seq, uint64 spent, uint64 directSpent, uint64 reserved, uint256 base, bytes32 policyRoot, bytes32 payeesHash, bytes32 termsHash))",
   "event MandateOpened(address indexed agent, address indexed owner, address indexed processor, address token, uint64 budget, uint40 paymentCap, uint40 validUntil, address[] payees, bytes32 policyRoot, bytes32 termsHash)",
 ]);
-const STATES = ["none", "open", "revoked", "expired", "closed"] as const;
+const STATES = ["none", "open", "revoked", "expired", "closed", "fallback"] as const;
 const ANYONE = payeesHash([]);
 /** Blocks of logs that a node is asked for at first, and the fewest. */
 const LOG_RANGE = 8_192;
