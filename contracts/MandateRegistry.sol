@@ -48,6 +48,8 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
         bool acknowledged;
         uint64 acknowledgedSeq;
         uint64 acknowledgedDirect;
+        /// Closed by both: the same signatures must not shorten the windows that a claim brought back.
+        bool noticed;
         // 8
         bytes32 acknowledgedHead;
         // 9, written by claims
@@ -173,6 +175,7 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
         StoredMandate storage stored = _mandates[agent];
         State state = stored.state;
         if (state != State.Open && state != State.Revoked) revert MandateNotOpen(agent, state);
+        if (stored.noticed) revert AlreadyAcknowledged(agent, stored.acknowledgedSeq);
         if (seq != stored.seq) revert NotSettledUpTo(agent, seq, stored.seq);
         bytes32 digest = _hashTypedDataV4(TypedHashes.hashClose(agent, seq));
         _requireOwnerSignature(stored.owner, digest, ownerSignature);
@@ -180,6 +183,7 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
         StrictECDSA.requireSigner(key, digest, processorSignature);
 
         if (state == State.Open) _end(stored, agent, seq);
+        stored.noticed = true;
         _setAcknowledged(stored, agent, seq, bytes32(0), stored.directSpent);
         uint40 noticed = uint40(block.timestamp) + NOTICE;
         if (noticed < stored.closesAt) stored.closesAt = noticed;
@@ -496,6 +500,7 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
     function _requirePayee(address payee, address token) private view {
         if (payee == address(0) || payee == token || payee == address(this)) revert InvalidPayee(payee);
         if (payee == address(escrow) || payee == settlement || payee == direct) revert InvalidPayee(payee);
+        if (payee == claims || payee == address(processors)) revert InvalidPayee(payee);
     }
 
     /// @dev The list must be the one that the owner signed, so it has at most {MAX_PAYEES}; an empty one means anyone.

@@ -54,7 +54,10 @@ export interface Core {
   domain: Domain;
 }
 
-export async function deployCore(): Promise<Core> {
+export const deployCore = (): Promise<Core> => deployWith();
+
+/** Deploys the core with this identity gate, or one that is open to everyone. */
+export async function deployWith(gate?: Address): Promise<Core> {
   const nonce = await ethers.provider.getTransactionCount(deployer.address);
   const predicted = (n: number): string => getCreateAddress({ from: deployer.address, nonce: nonce + n });
   const escrow = await new Escrow__factory(deployer).deploy(predicted(1));
@@ -64,7 +67,7 @@ export async function deployCore(): Promise<Core> {
     direct: predicted(2),
     processors: predicted(3),
     claims: predicted(4),
-    gate: predicted(5),
+    gate: gate ?? predicted(5),
   };
   const registry = await new MandateRegistry__factory(deployer).deploy(links, WINDOWS);
   const direct = await new DirectSettlement__factory(deployer).deploy(registry);
@@ -75,7 +78,7 @@ export async function deployCore(): Promise<Core> {
     predicted(100),
   );
   const claims = await new Claims__factory(deployer).deploy(registry, processors);
-  await new OpenGate__factory(deployer).deploy();
+  if (!gate) await new OpenGate__factory(deployer).deploy();
   const dollar = await new TestUSD__factory(deployer).deploy();
   const { chainId } = await ethers.provider.getNetwork();
   const domain = { chainId, registry: (await registry.getAddress()) as Address };
