@@ -119,11 +119,29 @@ export function describeMandate(mandate: Mandate, terms: Terms, symbol = ""): Cl
     ...(terms.replaces === undefined
       ? []
       : [processor("replaces", `stops the mandate of ${terms.replaces} at once, when this one opens`)]),
+    ...disputeClauses(terms),
   ];
+}
+
+/** The agent pays holds or not: only a payee list of holds makes it. */
+function disputeClauses({ dispute }: Terms): Clause[] {
+  if (dispute === undefined) return [];
+  const { module, holdback } = dispute;
+  const words =
+    holdback === "0"
+      ? `payments are meant to go through ${module} without a wait: no time to dispute`
+      : `payments are meant to wait ${duration(holdback)} at ${module}, where they can be disputed`;
+  return [{ subject: "disputes", words, enforcedBy: "nobody" }];
 }
 
 function isoTime(seconds: bigint): string {
   return `${new Date(Number(seconds) * 1_000).toISOString().slice(0, 19).replace("T", " ")} UTC`;
+}
+
+/** A time span with its number: "1 day", "90 minutes". */
+function duration(seconds: string): string {
+  const words = period(seconds);
+  return /^[0-9]/.test(words) ? words : `1 ${words}`;
 }
 
 function period(seconds: string): string {

@@ -103,6 +103,16 @@ export const quoteSchema = z.strictObject({
   expiresAt: uint64Schema,
 });
 
+export const deliverySchema = z.strictObject({
+  agent: addressSchema,
+  seq: uintSchema(MAX_TOTAL, 1n),
+  ref: bytes32Schema,
+  bodyHash: bytes32Schema,
+  deliveredAt: uint64Schema,
+});
+
+export const signedDeliverySchema = z.strictObject({ delivery: deliverySchema, signature: signatureSchema });
+
 export const signedQuoteSchema = z.strictObject({ quote: quoteSchema, signature: signatureSchema });
 
 export const signedPaymentSchema = z.strictObject({

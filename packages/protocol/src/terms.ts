@@ -6,6 +6,9 @@ import { addressSchema, parseWire } from "./schemas.ts";
 import type { Hex } from "./types.ts";
 import { DECIMAL } from "./units.ts";
 
+/** The longest holdback of a dispute module, in seconds. */
+export const MAX_HOLDBACK = 604_800n;
+
 const LIST_LENGTH = 32;
 const CATEGORY = /^[a-z0-9]+(?:[-.][a-z0-9]+)*$/;
 
@@ -42,6 +45,15 @@ export const hostGlobSchema = z
   .max(253)
   .refine((glob) => normalGlob(glob) === glob, { error: "not a host or *.host in normal form" });
 
+/** Where payments are made disputable, and for how many seconds: the agent pays holds of the module, see `holdOf`. */
+export const disputeTermsSchema = z.strictObject({
+  module: addressSchema,
+  /** 0 … 604800, seven days. */
+  holdback: decimalSchema.or(z.literal("0")).refine((text) => BigInt(text) <= MAX_HOLDBACK, {
+    error: `not between 0 and ${MAX_HOLDBACK}`,
+  }),
+});
+
 /**
  * What only the processor enforces: purpose, categories, hosts, rates. The owner signs its hash in the mandate. An
  * empty list means any. Kept in wire form, since its canonical JSON is what is hashed.
@@ -59,6 +71,7 @@ export const termsSchema = z.strictObject({
   recurring: recurringSchema.extend({ startsAt: decimalSchema }).optional(),
   /** The agent of an earlier mandate of the same owner that this one takes the place of. */
   replaces: addressSchema.optional(),
+  dispute: disputeTermsSchema.optional(),
 });
 
 /** Terms in wire form, see {@link termsSchema}. */

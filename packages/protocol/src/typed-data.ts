@@ -1,7 +1,19 @@
 import { id, TypedDataEncoder, type Signer, type TypedDataDomain, type TypedDataField } from "ethers";
 import { bytesToHex, keccak } from "#curve";
 import { hexToBytes, Words } from "./packing.ts";
-import type { Access, Domain, Hex, Line, Mandate, Payment, Profile, Quote, Receipt, Revocation } from "./types.ts";
+import type {
+  Access,
+  Delivery,
+  Domain,
+  Hex,
+  Line,
+  Mandate,
+  Payment,
+  Profile,
+  Quote,
+  Receipt,
+  Revocation,
+} from "./types.ts";
 
 /** The EIP-712 struct types. `Payment` contains `Line`; the others stand alone. */
 export const TYPES = {
@@ -61,6 +73,13 @@ export const TYPES = {
     { name: "category", type: "string" },
     { name: "expiresAt", type: "uint64" },
   ],
+  Delivery: [
+    { name: "agent", type: "address" },
+    { name: "seq", type: "uint64" },
+    { name: "ref", type: "bytes32" },
+    { name: "bodyHash", type: "bytes32" },
+    { name: "deliveredAt", type: "uint64" },
+  ],
 } satisfies Record<string, TypedDataField[]>;
 
 /** The types reachable from each signed message: what a wallet is given. */
@@ -72,6 +91,7 @@ const MESSAGE_TYPES = {
   Access: { Access: TYPES.Access },
   Profile: { Profile: TYPES.Profile },
   Quote: { Quote: TYPES.Quote },
+  Delivery: { Delivery: TYPES.Delivery },
 };
 
 /** Encoders of the rarer messages; those of the hot path are packed by hand below, checked against these in tests. */
@@ -81,6 +101,7 @@ const ENCODERS = {
   Access: TypedDataEncoder.from(MESSAGE_TYPES.Access),
   Profile: TypedDataEncoder.from(MESSAGE_TYPES.Profile),
   Quote: TypedDataEncoder.from(MESSAGE_TYPES.Quote),
+  Delivery: TypedDataEncoder.from(MESSAGE_TYPES.Delivery),
 };
 
 const typeHash = (type: "Payment" | "Line" | "Receipt", types: Record<string, TypedDataField[]>): Uint8Array =>
@@ -140,6 +161,11 @@ export function hashQuote(domain: Domain, quote: Quote): Hex {
   return digest(domain, hexToBytes(ENCODERS.Quote.hash(quote) as Hex));
 }
 
+/** EIP-712 digest of a delivery; the payee signs it. */
+export function hashDelivery(domain: Domain, delivery: Delivery): Hex {
+  return digest(domain, hexToBytes(ENCODERS.Delivery.hash(delivery) as Hex));
+}
+
 /** Struct hash of a line: all of it that a settlement row carries. No domain. */
 export function hashLine(line: Line): Hex {
   return bytesToHex(lineHash(line));
@@ -178,6 +204,11 @@ export function signProfile(signer: Signer, domain: Domain, profile: Profile): P
 /** The payee's signature of a quote. */
 export function signQuote(signer: Signer, domain: Domain, quote: Quote): Promise<Hex> {
   return sign(signer, domain, "Quote", quote);
+}
+
+/** The payee's signature of a delivery. */
+export function signDelivery(signer: Signer, domain: Domain, delivery: Delivery): Promise<Hex> {
+  return sign(signer, domain, "Delivery", delivery);
 }
 
 function lineHash({ payee, amount, ref }: Line): Uint8Array {

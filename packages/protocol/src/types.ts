@@ -97,6 +97,22 @@ export interface Quote {
   readonly expiresAt: bigint;
 }
 
+/** A payee's word that it served a payment: what it answers a dispute with. */
+export interface Delivery {
+  readonly agent: Address;
+  readonly seq: bigint;
+  readonly ref: Hex;
+  /** keccak256 of what was delivered. */
+  readonly bodyHash: Hex;
+  /** Unix seconds. */
+  readonly deliveredAt: bigint;
+}
+
+export interface SignedDelivery {
+  readonly delivery: Delivery;
+  readonly signature: Hex;
+}
+
 export interface SignedQuote {
   readonly quote: Quote;
   readonly signature: Hex;
