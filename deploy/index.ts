@@ -5,7 +5,7 @@ import type { Address } from "@bursar/protocol";
 import type { Provider, Signer } from "ethers";
 
 import type { Deployment } from "../packages/relayer/src/deployment.ts";
-import { verifiers } from "./01-verifiers.ts";
+import { inclusionOf, verifiers } from "./01-verifiers.ts";
 import { core } from "./02-core.ts";
 import { tokens } from "./03-tokens.ts";
 import { validate } from "./04-validate.ts";
@@ -36,9 +36,9 @@ export const DEVELOPMENT_VERIFIERS = ["TinyBatchVerifier", "DefaultBatchVerifier
  */
 export function settingsOf(chainId: bigint, environment: NodeJS.ProcessEnv): Settings {
   const named = list(environment["BURSAR_VERIFIERS"]);
-  const built = DEVELOPMENT_VERIFIERS.filter((name) =>
-    existsSync(fileURLToPath(new URL(`../artifacts/contracts/verifiers/${name}.sol`, import.meta.url))),
-  );
+  const isBuilt = (name: string): boolean =>
+    existsSync(fileURLToPath(new URL(`../artifacts/contracts/verifiers/${name}.sol`, import.meta.url)));
+  const built = DEVELOPMENT_VERIFIERS.filter((name) => isBuilt(name) && isBuilt(inclusionOf(name)));
   return {
     verifiers: named.length > 0 || !LOCAL_CHAINS.includes(chainId) ? named : built,
     windows: WINDOWS,

@@ -7,6 +7,7 @@ import {
   circuitIdOf,
   circuitSize,
   circuitSizes,
+  inclusionSize,
   writeVerifier,
   type CircuitSize,
 } from "@bursar/prover";
@@ -50,9 +51,10 @@ function readArguments() {
 }
 
 function sizesOf(names: readonly string[]): CircuitSize[] {
-  if (values.all) return circuitSizes();
   try {
-    return (names.length > 0 ? names : ["tiny", "default"]).map(circuitSize);
+    const wanted = values.all ? circuitSizes() : (names.length > 0 ? names : ["tiny", "default"]).map(circuitSize);
+    // A batch that nobody can be answered about is of no use: each comes with its inclusion circuit.
+    return wanted.flatMap((size) => (size.template === "Inclusion" ? [size] : [size, inclusionSize(size)]));
   } catch (error) {
     if (!(error instanceof BursarError)) throw error;
     return misused(`${error.message} There are: ${error.details["limit"]}.`);

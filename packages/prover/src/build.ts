@@ -140,13 +140,14 @@ export async function openCircuit(size: CircuitSize, folder: string = circuitFol
 }
 
 /**
- * Compiles `Batch(segments, pages)` into `circuit.r1cs` and `circuit.wasm` of a folder. The compiler is WebAssembly that
+ * Compiles a circuit into `circuit.r1cs` and `circuit.wasm` of a folder. The compiler is WebAssembly that
  * sees nothing above its working folder, so the sources are brought there.
  */
-async function compile({ name, segments, pages, power }: CircuitSize, folder: string): Promise<void> {
+async function compile(size: CircuitSize, folder: string): Promise<void> {
+  const { name, power } = size;
   cpSync(join(ROOT, "circuits"), join(folder, "circuits"), { recursive: true });
   cpSync(CIRCOMLIB, join(folder, "circomlib"), { recursive: true, dereference: true });
-  writeFileSync(join(folder, "circuit.circom"), mainOf(segments, pages));
+  writeFileSync(join(folder, "circuit.circom"), mainOf(size));
   const circom = require.resolve("circom2/cli.js");
   const flags = ["circuit.circom", "--O2", "--r1cs", "--wasm", "-l", "circuits", "-l", "circomlib"];
   try {
@@ -166,12 +167,16 @@ async function compile({ name, segments, pages, power }: CircuitSize, folder: st
 
 const CIRCOMLIB = dirname(require.resolve("circomlib/circuits/poseidon.circom"));
 
-function mainOf(segments: number, pages: number): string {
-  return `pragma circom 2.2.3;\ninclude "batch.circom";\ncomponent main {public [z]} = Batch(${segments}, ${pages});\n`;
+function mainOf({ template, segments, pages }: CircuitSize): string {
+  const [file, main] =
+    template === "Inclusion"
+      ? ["inclusion", `{public [base, head, line, index]} = Inclusion(${segments * pages})`]
+      : ["batch", `{public [z]} = Batch(${segments}, ${pages})`];
+  return `pragma circom 2.2.3;\ninclude "${file}.circom";\ncomponent main ${main};\n`;
 }
 
-function fingerprint({ segments, pages }: CircuitSize): string {
-  const hash = createHash("sha256").update(`${mainOf(segments, pages)}${DEVELOPMENT_SEED}${KEY_FORMAT}`);
+function fingerprint(size: CircuitSize): string {
+  const hash = createHash("sha256").update(`${mainOf(size)}${DEVELOPMENT_SEED}${KEY_FORMAT}`);
   for (const tool of ["circom2/package.json", "circomlib/package.json"])
     hash.update(readFileSync(require.resolve(tool)));
   const sources = readdirSync(join(ROOT, "circuits"), { recursive: true, encoding: "utf8" });

@@ -6,6 +6,7 @@ import type { Groth16Proof, VerificationKey } from "snarkjs";
 
 import { keyFolder, openCircuit, type BuiltCircuit } from "./build.ts";
 import type { CircuitSize } from "./circuits.ts";
+import type { InclusionStatement } from "./inclusion.ts";
 import type { Statement } from "./statement.ts";
 import { circuitIdOf } from "./verifier.ts";
 
@@ -52,7 +53,26 @@ export class Prover {
    * @throws BursarError `key-missing`, `key-corrupt`, `proof-invalid`
    */
   prove(size: CircuitSize, statement: Statement, challenge: bigint): Promise<Proof> {
-    const job = this.#last.then(() => this.#prove(size, statement, challenge));
+    return this.#next(() => this.#prove(size, statement, challenge));
+  }
+
+  /**
+   * Proves that a line is in what was settled.
+   * @throws BursarError `key-missing`, `key-corrupt`, `proof-invalid`
+   */
+  proveInclusion(size: CircuitSize, statement: InclusionStatement): Promise<Omit<Proof, "signals">> {
+    return this.#next(async () => {
+      const { base, head, line, index } = statement.input;
+      const { circuitId, words } = await this.#run(size, statement.input, (signals) =>
+        [base, head, line, index].every((value, i) => value === signals[i]),
+      );
+      return { circuitId, proof: words };
+    });
+  }
+
+  /** One proof at a time. */
+  #next<T>(work: () => Promise<T>): Promise<T> {
+    const job = this.#last.then(work);
     this.#last = job.catch(() => undefined);
     return job;
   }
@@ -69,18 +89,27 @@ export class Prover {
   }
 
   async #prove(size: CircuitSize, { input, commitment }: Statement, challenge: bigint): Promise<Proof> {
+    const { circuitId, words, signals } = await this.#run(
+      size,
+      { ...input, z: challenge },
+      ([, C, z]) => C === commitment && z === challenge,
+    );
+    const [T, C, z] = signals as [bigint, bigint, bigint];
+    return { circuitId, proof: words, signals: { T, C, z } };
+  }
+
+  /** @param meant - whether the public signals are those of the statement. */
+  async #run(size: CircuitSize, input: object, meant: (signals: readonly bigint[]) => boolean) {
     const { wasm, zkey, verificationKey } = await this.#circuit(size);
-    const answer = await this.#ask({ input: { ...input, z: challenge }, wasm, zkey, verificationKey });
+    const answer = await this.#ask({ input, wasm, zkey, verificationKey });
     if ("error" in answer) throw new BursarError("proof-invalid", `The statement cannot be proved: ${answer.error}`);
-    const { proof, publicSignals, verified } = answer;
-    const [T, C, z] = publicSignals.map(BigInt) as [bigint, bigint, bigint];
-    if (C !== commitment || z !== challenge || !verified) {
+    const signals = answer.publicSignals.map(BigInt);
+    if (!answer.verified || !meant(signals)) {
       throw new BursarError("proof-invalid", `The proof of circuit ${size.name} does not verify.`, {
-        value: C,
-        limit: commitment,
+        value: signals.join(" "),
       });
     }
-    return { circuitId: circuitIdOf(verificationKey), proof: wordsOf(proof), signals: { T, C, z } };
+    return { circuitId: circuitIdOf(verificationKey), words: wordsOf(answer.proof), signals };
   }
 
   #circuit(size: CircuitSize): Promise<BuiltCircuit> {

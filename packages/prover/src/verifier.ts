@@ -32,9 +32,10 @@ export function circuitIdOf(key: VerificationKey): Hex {
 }
 
 /** Contract of a circuit's verifier; a ceremony's never has the name of a development one. */
-export function verifierName(size: CircuitSize, development: boolean): string {
-  const circuit = `${size.name[0]!.toUpperCase()}${size.name.slice(1)}`;
-  return `${circuit}${development ? "" : "Ceremony"}BatchVerifier`;
+export function verifierName({ name, template = "Batch" }: CircuitSize, development: boolean): string {
+  const [first = ""] = name.split("-");
+  const circuit = `${first.slice(0, 1).toUpperCase()}${first.slice(1)}`;
+  return `${circuit}${development ? "" : "Ceremony"}${template}Verifier`;
 }
 
 export interface VerifierOptions {
@@ -46,21 +47,22 @@ export interface VerifierOptions {
   readonly development: boolean;
 }
 
-/** Solidity source of an `IBatchVerifier` for a key: snarkjs' verifier inside, GPL-3.0 as that is. */
+/** Solidity source of a verifier for a key, by the template's interface: snarkjs' verifier inside, GPL-3.0 as that is. */
 export async function verifierSource({ name, zkey, verificationKey, development }: VerifierOptions): Promise<string> {
   const template = readFileSync(
     join(dirname(require.resolve("snarkjs")), "../templates/verifier_groth16.sol.ejs"),
     "utf8",
   );
+  const kind = name.endsWith("InclusionVerifier") ? "IInclusionVerifier" : "IBatchVerifier";
   const generated = await zKey.exportSolidityVerifier(zkey, { groth16: template }, quiet);
   return [
     [
       "pragma solidity >=0.7.0 <0.9.0;",
-      `pragma solidity 0.8.37;\n\nimport {IBatchVerifier} from "../interfaces/IBatchVerifier.sol";\n`,
+      `pragma solidity 0.8.37;\n\nimport {${kind}} from "../interfaces/${kind}.sol";\n`,
     ],
     [
       "contract Groth16Verifier {",
-      `${title(name, development)}contract ${name} is IBatchVerifier {\n${members(verificationKey, development)}`,
+      `${title(name, development)}contract ${name} is ${kind} {\n${members(kind, verificationKey, development)}`,
     ],
     ["function verifyProof(", "function _verifyProof("],
     ["public view returns (bool)", "private view returns (bool)"],
@@ -74,15 +76,15 @@ function title(name: string, development: boolean): string {
   return `/// @title ${name}${warning}\n`;
 }
 
-function members(key: VerificationKey, development: boolean): string {
+function members(kind: string, key: VerificationKey, development: boolean): string {
   const refuse = "        if (block.chainid != 31337 && block.chainid != 1337) revert DevelopmentKey(block.chainid);\n";
-  return `    /// @inheritdoc IBatchVerifier
+  return `    /// @inheritdoc ${kind}
     bytes32 public constant circuitId = ${circuitIdOf(key)};
-    /// @inheritdoc IBatchVerifier
+    /// @inheritdoc ${kind}
     bool public constant isDevelopmentKey = ${development};
 ${development ? `\n    constructor() {\n${refuse}    }\n` : ""}
-    /// @inheritdoc IBatchVerifier
-    function verify(uint256[8] calldata proof, uint256[3] calldata signals) external view returns (bool) {
+    /// @inheritdoc ${kind}
+    function verify(uint256[8] calldata proof, uint256[${key.IC.length - 1}] calldata signals) external view returns (bool) {
 ${development ? refuse : ""}        uint256[2] calldata a;
         uint256[2][2] calldata b;
         uint256[2] calldata c;
