@@ -1,11 +1,13 @@
 import type { Address } from "@bursar/protocol";
 import { expect } from "chai";
-import { Signature, toBeHex, TypedDataEncoder, ZeroAddress, type Signer } from "ethers";
+import { Signature, toBeHex, TypedDataEncoder, ZeroAddress, ZeroHash, type Signer } from "ethers";
 
 import { readArtifact } from "../../deploy/artifact.ts";
 import { WINDOWS } from "../../deploy/index.ts";
 import { DirectSettlement__factory, type DirectSettlement } from "../../typechain-types/index.ts";
 import {
+  bond,
+  BOND,
   core,
   DAY,
   deployer,
@@ -252,6 +254,8 @@ describe("DirectSettlement", () => {
           await context.escrow.getAddress(),
           settlement.address,
           await direct.getAddress(),
+          await context.claims.getAddress(),
+          await context.processors.getAddress(),
         ])
           await refusal(send(await sign(agent, { payee: contract as Address })), "InvalidPayee", contract);
       });
@@ -317,11 +321,14 @@ describe("DirectSettlement", () => {
         }
         await send(signed);
       });
-      it("settle after the end and after a revocation until the mandate can be closed, and never after", async () => {
+      it("P5 revoke_is_final: settle after the end, and after a revocation what was acknowledged, until the mandate can be closed, and never after", async () => {
         const { agent, mandate } = await open(context);
         const { agent: revoked } = await open(context, { validUntil: mandate.validUntil + 10n * DAY });
         await context.registry.connect(owner).revoke(revoked.address, 0n);
         const revokedUntil = (await now()) + TAIL;
+        await context.registry.connect(processor).acknowledge(revoked.address, 0n, ZeroHash, 300n);
+        const above = await sign(revoked, { value: 301n, nonce: 3n });
+        await refusal(send(above), "AboveAcknowledged", revoked.address, 301n, 300n);
         await networkHelpers.time.setNextBlockTimestamp(revokedUntil - 1n);
         await send(await sign(revoked));
         const late = await sign(revoked, { nonce: 2n });
@@ -338,6 +345,17 @@ describe("DirectSettlement", () => {
         await context.registry.close(agent.address);
         await networkHelpers.time.setNextBlockTimestamp(closesAt + 2n);
         await refusal(send(expired), "MandateNotSettleable", agent.address, CLOSED, closesAt + 2n, closesAt);
+      });
+
+      it("P5 revoke_is_final: settle after a revocation until it must be answered, and never after if it was not", async () => {
+        const { agent } = await open(context);
+        const [signed, late] = [await sign(agent), await sign(agent, { nonce: 2n })];
+        await context.registry.connect(owner).revoke(agent.address, 0n);
+        const deadline = (await now()) + WINDOWS.acknowledge;
+        await networkHelpers.time.setNextBlockTimestamp(deadline);
+        await send(signed);
+        await networkHelpers.time.setNextBlockTimestamp(deadline + 1n);
+        await refusal(send(late), "NotAcknowledged", agent.address, deadline + 1n, deadline);
       });
 
       it("take whole units only, of a token with 18 decimals", async () => {
@@ -414,7 +432,9 @@ describe("DirectSettlement", () => {
     const { abi, bytecode } = readArtifact("mocks/Tokens#TokenWithDecimals");
     const contract = await new ethers.ContractFactory(abi, bytecode, deployer).deploy(decimals);
     const token = (await contract.getAddress()) as Address;
-    return { ...context, token, dollar: context.dollar.attach(token) as Core["dollar"] };
+    const elsewhere = { ...context, token, dollar: context.dollar.attach(token) as Core["dollar"] };
+    await bond(elsewhere, BOND * (decimals > 6 ? 10n ** BigInt(decimals - 6) : 1n));
+    return elsewhere;
   }
 
   describe("EIP-3009 authorizations alone", () => {

@@ -1,6 +1,6 @@
 import { type Address } from "@bursar/protocol";
 import { expect } from "chai";
-import { AbiCoder, Signature, ZeroAddress } from "ethers";
+import { AbiCoder, getAddress, keccak256, Signature, ZeroAddress, ZeroHash, zeroPadValue } from "ethers";
 
 import { readArtifact } from "../../deploy/artifact.ts";
 import { TestUSD__factory, type Escrow } from "../../typechain-types/index.ts";
@@ -34,10 +34,10 @@ describe("Escrow", () => {
     ] as const) {
       it(`fixes the unit of a token with ${decimals} decimals at ${scale} base units`, async () => {
         const { address } = await token("TokenWithDecimals", decimals);
-        await expect(escrow.registerToken(address)).to.emit(escrow, "TokenRegistered").withArgs(1n, address, scale);
+        await expect(escrow.registerToken(address)).to.emit(escrow, "TokenRegistered").withArgs(2n, address, scale);
         expect(await escrow.unitScale(address)).to.equal(scale);
-        expect(await escrow.tokenIdOf(address)).to.equal(1n);
-        expect(await escrow.tokenOf(1n)).to.equal(address);
+        expect(await escrow.tokenIdOf(address)).to.equal(2n);
+        expect(await escrow.tokenOf(2n)).to.equal(address);
       });
     }
     it("gives the same id again, and the next one to the next token", async () => {
@@ -346,6 +346,120 @@ describe("Escrow", () => {
       await expect(settleOne(context, [[payee.address, 30n]], 31n))
         .to.be.revertedWithCustomError(escrow, "CreditsDifferFromDebits")
         .withArgs(30n, 31n);
+    });
+  });
+
+  describe("sub-accounts", () => {
+    const SALT = zeroPadValue("0x07", 32);
+    let account: Address;
+    beforeEach(async () => {
+      account = (await escrow.accountOf(owner.address, SALT)) as Address;
+    });
+    const pay = (amount: bigint, to: string = other.address, salt = SALT) =>
+      escrow.pay(context.token, salt, to, amount);
+    const balances = async (): Promise<bigint[]> => [
+      await escrow.freeOf(context.token, account),
+      await escrow.creditOf(context.token, account),
+      await escrow.balanceOf(context.token, account),
+    ];
+    /** Gives the sub-account 30 by deposit and 20 by settlement. */
+    async function fill(): Promise<void> {
+      const { settleOne } = await import("./settle-one.ts");
+      await context.dollar.connect(owner).mint(owner.address, 30n);
+      await context.dollar.connect(owner).approve(escrow, 30n);
+      await escrow.deposit(context.token, 30n, account);
+      await settleOne(context, [[account, 20n]]);
+    }
+
+    it("are named by controller and salt, each another", async () => {
+      const expected = keccak256(
+        AbiCoder.defaultAbiCoder().encode(["address", "bytes32"], [owner.address, SALT]),
+      ).slice(-40);
+      expect(account).to.equal(getAddress(`0x${expected}`));
+      expect(await escrow.accountOf(stranger.address, SALT)).not.to.equal(account);
+      expect(await escrow.accountOf(owner.address, ZeroHash)).not.to.equal(account);
+    });
+    it("hold what is deposited for them and what settlements credit them", async () => {
+      await fill();
+      expect(await balances()).to.deep.equal([30n, 20n, 50n]);
+    });
+    it("pay the free balance first, then credit, and nothing is made or lost", async () => {
+      await fill();
+      const held = await context.dollar.balanceOf(escrow);
+      await expect(pay(25n)).to.emit(escrow, "Paid").withArgs(context.token, account, other.address, 25n);
+      expect(await balances()).to.deep.equal([5n, 20n, 25n]);
+      await pay(15n);
+      expect(await balances()).to.deep.equal([0n, 10n, 10n]);
+      await pay(10n);
+      expect(await balances()).to.deep.equal([0n, 0n, 0n]);
+      expect(await escrow.creditOf(context.token, other.address)).to.equal(50n);
+      expect(await escrow.freeOf(context.token, other.address)).to.equal(0n);
+      expect(await context.dollar.balanceOf(escrow)).to.equal(held);
+      await escrow.connect(stranger).sweepCredit(context.token, other.address);
+      expect(await context.dollar.balanceOf(other.address)).to.equal(50n);
+    });
+    it("pay themselves without making money", async () => {
+      await fill();
+      await pay(40n, account);
+      expect(await balances()).to.deep.equal([0n, 50n, 50n]);
+      await pay(50n, account);
+      expect(await balances()).to.deep.equal([0n, 50n, 50n]);
+    });
+    it("pay while the token is paused: nothing calls it", async () => {
+      await fill();
+      await context.dollar.connect(deployer).pause();
+      await pay(50n);
+      expect(await escrow.creditOf(context.token, other.address)).to.equal(50n);
+    });
+    it("are their controller's alone", async () => {
+      await fill();
+      for (const signer of [stranger, deployer, payee]) {
+        const own = await escrow.accountOf(signer.address, SALT);
+        await expect(escrow.connect(signer).pay(context.token, SALT, signer.address, 1n))
+          .to.be.revertedWithCustomError(escrow, "InsufficientBalance")
+          .withArgs(context.token, own, 1n, 0n);
+      }
+      const wrong = await escrow.accountOf(owner.address, ZeroHash);
+      await expect(pay(1n, other.address, ZeroHash))
+        .to.be.revertedWithCustomError(escrow, "InsufficientBalance")
+        .withArgs(context.token, wrong, 1n, 0n);
+      expect(await balances()).to.deep.equal([30n, 20n, 50n]);
+    });
+    it("do not reach their controller's own balance, nor another token's", async () => {
+      await fund(context, 100n);
+      await expect(pay(1n))
+        .to.be.revertedWithCustomError(escrow, "InsufficientBalance")
+        .withArgs(context.token, account, 1n, 0n);
+      await fill();
+      const { address } = await token("TokenWithDecimals", 6);
+      await expect(escrow.pay(address, SALT, other.address, 1n))
+        .to.be.revertedWithCustomError(escrow, "InsufficientBalance")
+        .withArgs(address, account, 1n, 0n);
+    });
+    it("refuse more than they hold, by one", async () => {
+      await fill();
+      await expect(pay(51n))
+        .to.be.revertedWithCustomError(escrow, "InsufficientBalance")
+        .withArgs(context.token, account, 51n, 50n);
+      await pay(50n);
+      await expect(pay(1n))
+        .to.be.revertedWithCustomError(escrow, "InsufficientBalance")
+        .withArgs(context.token, account, 1n, 0n);
+    });
+    it("refuse the amount 0, and the zero address and the escrow as recipient", async () => {
+      await fill();
+      await expect(pay(0n)).to.be.revertedWithCustomError(escrow, "ZeroAmount");
+      for (const to of [ZeroAddress, await escrow.getAddress()]) {
+        await expect(pay(1n, to)).to.be.revertedWithCustomError(escrow, "InvalidRecipient").withArgs(to);
+      }
+      expect(await balances()).to.deep.equal([30n, 20n, 50n]);
+    });
+    it("keep the credits of payees that a sub-account pays beside a settlement", async () => {
+      const { settleOne } = await import("./settle-one.ts");
+      await settleOne(context, [[other.address, 5n]]);
+      await fill();
+      await pay(1n);
+      expect(await escrow.creditOf(context.token, other.address)).to.equal(6n);
     });
   });
 

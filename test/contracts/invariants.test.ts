@@ -1,9 +1,11 @@
+import { headHex, type Address } from "@bursar/protocol";
 import { expect } from "chai";
 import type { Wallet } from "ethers";
 import fc from "fast-check";
 
 import { WINDOWS } from "../../deploy/index.ts";
 import {
+  BOND,
   core,
   deployer,
   fund,
@@ -17,6 +19,7 @@ import {
   stranger,
   type Core,
 } from "./fixture.ts";
+import { signClose } from "./sign-receipted.ts";
 import { signRow } from "./settle-one.ts";
 import { signDebit, signTransfer } from "./sign-direct.ts";
 
@@ -40,7 +43,10 @@ interface Ghost {
     used: Set<string>;
     closesAt: bigint;
     closed: boolean;
-    revoked: boolean;
+    revokedAt?: bigint;
+    /** What the processor acknowledged, or both signed, of a revoked one. */
+    acknowledged?: { seq: bigint; directSpent: bigint };
+    together: boolean;
   }[];
 }
 
@@ -69,6 +75,13 @@ describe("Stateful invariants of escrow, registry and the direct rail", function
       first: fc.boolean(),
     }),
     fc.record({ kind: fc.constant("revoke" as const), index }),
+    fc.record({
+      kind: fc.constant("acknowledge" as const),
+      index,
+      ahead: fc.bigInt({ min: 0n, max: 2n }),
+      amount: fc.bigInt({ min: 0n, max: 1_200n }),
+    }),
+    fc.record({ kind: fc.constant("together" as const), index, ahead: fc.bigInt({ min: 0n, max: 1n }) }),
     fc.record({ kind: fc.constant("close" as const), index }),
     fc.record({ kind: fc.constant("wait" as const), hours: fc.integer({ min: 1, max: 60 }) }),
     fc.record({ kind: fc.constant("sweep" as const), first: fc.boolean() }),
@@ -77,7 +90,7 @@ describe("Stateful invariants of escrow, registry and the direct rail", function
   );
   type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
-  it("P1 debits_never_exceed_budget, P3, P4, P9 pay_once, P17; I1 solvency, I2, I3, I4, I7, I8, I11, I12 after every step", async () => {
+  it("P1 debits_never_exceed_budget, P3, P4, P5 revoke_is_final, P9 pay_once, P17; I1 solvency, I2, I3, I4, I7, I8, I11, I12 after every step", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: DEPTH / 2, maxLength: DEPTH }), async (steps) => {
         const context = await core();
@@ -130,7 +143,7 @@ describe("Stateful invariants of escrow, registry and the direct rail", function
           used: new Set(),
           closesAt: opened.validUntil + TAIL,
           closed: false,
-          revoked: false,
+          together: false,
         });
         return;
       }
@@ -143,7 +156,10 @@ describe("Stateful invariants of escrow, registry and the direct rail", function
           { payee: other.address, amount: one.amount - first },
         ];
         const time = BigInt(await networkHelpers.time.latest()) + 1n;
-        const allowed = !mandate.closed && time < mandate.closesAt && one.amount <= remaining(mandate);
+        const answered = mandate.acknowledged
+          ? mandate.seq + 1n <= mandate.acknowledged.seq
+          : isAnswerable(mandate, time);
+        const allowed = !mandate.closed && time < mandate.closesAt && one.amount <= remaining(mandate) && answered;
         expect(await succeeds(registry.connect(settlement).settle(processor.address, [row], credits))).to.equal(
           allowed,
         );
@@ -173,7 +189,10 @@ describe("Stateful invariants of escrow, registry and the direct rail", function
         const time = BigInt(await networkHelpers.time.latest()) + 1n;
         const name = `${one.form} ${one.nonce}`;
         const fits = one.amount > 0n && one.amount <= mandate.paymentCap && one.amount <= remaining(mandate);
-        const allowed = !mandate.closed && time < mandate.closesAt && fits && !mandate.used.has(name);
+        const answered = mandate.acknowledged
+          ? mandate.directSpent + one.amount <= mandate.acknowledged.directSpent
+          : isAnswerable(mandate, time);
+        const allowed = !mandate.closed && time < mandate.closesAt && fits && !mandate.used.has(name) && answered;
         expect(await succeeds(send()), "direct").to.equal(allowed);
         if (!allowed) return;
         mandate.directSpent += one.amount;
@@ -186,9 +205,47 @@ describe("Stateful invariants of escrow, registry and the direct rail", function
         const open = (await registry.stateOf(mandate.agent.address)) === 1n;
         expect(await succeeds(registry.connect(owner).revoke(mandate.agent.address, 0n))).to.equal(open);
         if (open) {
-          mandate.revoked = true;
-          mandate.closesAt = BigInt(await networkHelpers.time.latest()) + TAIL;
+          mandate.revokedAt = BigInt(await networkHelpers.time.latest());
+          mandate.closesAt = mandate.revokedAt + TAIL;
         }
+        return;
+      }
+      case "acknowledge": {
+        if (!mandate) return;
+        const { address } = mandate.agent;
+        const { base } = await registry.positionOf(address);
+        const acknowledged = { seq: mandate.seq + one.ahead, directSpent: one.amount };
+        const time = BigInt(await networkHelpers.time.latest()) + 1n;
+        const allowed =
+          mandate.revokedAt !== undefined && !mandate.closed && !mandate.acknowledged && isAnswerable(mandate, time);
+        // Each payment of this suite adds 1 to the head.
+        const head = headHex(base + one.ahead);
+        const sent = registry.connect(processor).acknowledge(address, acknowledged.seq, head, one.amount);
+        expect(await succeeds(sent), "acknowledge").to.equal(allowed);
+        if (allowed) mandate.acknowledged = acknowledged;
+        return;
+      }
+      case "together": {
+        if (!mandate) return;
+        const close = { agent: mandate.agent.address as Address, seq: mandate.seq + one.ahead };
+        const signatures = [
+          await signClose(owner, context.domain, close),
+          await signClose(processor, context.domain, close),
+        ] as const;
+        const allowed = !mandate.closed && !mandate.together && one.ahead === 0n;
+        const sent = registry.connect(stranger).closeTogether(close.agent, close.seq, ...signatures);
+        expect(await succeeds(sent), "together").to.equal(allowed);
+        if (!allowed) return;
+        const time = BigInt(await networkHelpers.time.latest());
+        if (mandate.revokedAt === undefined) {
+          const { validUntil, revokedAt } = await registry.mandateOf(close.agent);
+          mandate.revokedAt = time < validUntil ? time : validUntil;
+          mandate.closesAt = mandate.revokedAt + TAIL;
+          expect(revokedAt).to.equal(mandate.revokedAt);
+        }
+        if (time + NOTICE < mandate.closesAt) mandate.closesAt = time + NOTICE;
+        mandate.acknowledged = { seq: mandate.seq, directSpent: mandate.directSpent };
+        mandate.together = true;
         return;
       }
       case "close": {
@@ -230,7 +287,7 @@ describe("Stateful invariants of escrow, registry and the direct rail", function
     }
   }
 
-  async function check({ escrow, registry, dollar, token }: Core, ghost: Ghost): Promise<void> {
+  async function check({ escrow, registry, processors, dollar, token }: Core, ghost: Ghost): Promise<void> {
     const locked = ghost.mandates
       .filter(({ closed }) => !closed)
       .reduce((sum, mandate) => sum + remaining(mandate), 0n);
@@ -240,8 +297,14 @@ describe("Stateful invariants of escrow, registry and the direct rail", function
     for (const [account, credit] of ghost.credits)
       expect(await escrow.creditOf(token, account), "credit").to.equal(credit);
     const held = ghost.free + locked + credits;
+    const bonded = await escrow.balanceOf(token, await processors.bondAccountOf(processor.address));
+    expect(bonded, "bond").to.equal(BOND);
     expect(ghost.deposited - ghost.withdrawn, "I2 conservation").to.equal(held);
-    expect((await dollar.balanceOf(await escrow.getAddress())) >= held, "I1 solvency").to.equal(true);
+    expect((await dollar.balanceOf(await escrow.getAddress())) >= held + bonded, "I1 solvency").to.equal(true);
+    const open = ghost.mandates.filter(({ closed }) => !closed);
+    expect(await processors.coveredOf(processor.address, token), "covered").to.equal(
+      open.reduce((sum, { budget }) => sum + budget, 0n),
+    );
     for (const mandate of ghost.mandates) {
       const { agent, budget, spent, directSpent, seq, closed } = mandate;
       const record = await registry.mandateOf(agent.address);
@@ -249,6 +312,7 @@ describe("Stateful invariants of escrow, registry and the direct rail", function
       expect(record.directSpent, "I3 direct").to.equal(directSpent);
       expect([record.spent, record.seq, record.budget], "I4").to.deep.equal([spent, seq, budget]);
       expect(record.state === 4n, "I7, I8").to.equal(closed);
+      expect(record.closesAt).to.equal(mandate.closesAt);
       expect(await registry.remainingOf(agent.address)).to.equal(closed ? 0n : remaining(mandate));
     }
   }
@@ -273,4 +337,9 @@ describe("Stateful invariants of escrow, registry and the direct rail", function
 
 const remaining = ({ budget, spent, directSpent }: Ghost["mandates"][number]): bigint => budget - spent - directSpent;
 
+/** Not revoked, or in the time in which the processor may still answer. */
+const isAnswerable = ({ revokedAt }: Ghost["mandates"][number], time: bigint): boolean =>
+  revokedAt === undefined || time <= revokedAt + WINDOWS.acknowledge;
+
+const NOTICE = 3_600n;
 const TAIL = WINDOWS.settleBy + WINDOWS.grace + WINDOWS.claim;

@@ -16,8 +16,14 @@ import { getCreateAddress, Signature, ZeroAddress, ZeroHash } from "ethers";
 
 import { readArtifact } from "../../deploy/artifact.ts";
 import { WINDOWS } from "../../deploy/index.ts";
-import { Escrow__factory, MandateRegistry__factory, type MandateRegistry } from "../../typechain-types/index.ts";
 import {
+  Escrow__factory,
+  MandateRegistry__factory,
+  type Escrow,
+  type MandateRegistry,
+} from "../../typechain-types/index.ts";
+import {
+  bond,
   core,
   DAY,
   deployer,
@@ -44,6 +50,16 @@ const [NONE, OPEN, REVOKED, EXPIRED, CLOSED] = [0n, 1n, 2n, 3n, 4n];
 const TAIL = WINDOWS.settleBy + WINDOWS.grace + WINDOWS.claim;
 const ORDER = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
 
+/** The links of a registry beside the fixture's, to which they do not lead back. */
+const linksOf = ({ direct, claims, processors }: Core, escrow: Escrow) => ({
+  escrow,
+  settlement: settlement.address,
+  direct,
+  claims,
+  processors,
+  gate: other.address,
+});
+
 describe("MandateRegistry", () => {
   let context: Core;
   let registry: MandateRegistry;
@@ -57,6 +73,8 @@ describe("MandateRegistry", () => {
       expect(await registry.escrow()).to.equal(await context.escrow.getAddress());
       expect(await registry.settlement()).to.equal(settlement.address);
       expect(await registry.direct()).to.equal(await context.direct.getAddress());
+      expect(await registry.claims()).to.equal(await context.claims.getAddress());
+      expect(await registry.processors()).to.equal(await context.processors.getAddress());
       expect(fields(await registry.windows())).to.deep.equal(WINDOWS);
     });
     const [minute, hour] = [60n, 3_600n];
@@ -71,11 +89,7 @@ describe("MandateRegistry", () => {
       it(`P20 parameters_bounded: takes ${name} from ${minimum} to ${maximum} s, and nothing outside`, async () => {
         const factory = new MandateRegistry__factory(deployer);
         const deploy = (value: bigint) =>
-          factory.deploy(context.escrow, settlement.address, context.direct, {
-            ...WINDOWS,
-            cure: 6n * hour,
-            [name]: value,
-          });
+          factory.deploy(linksOf(context, context.escrow), { ...WINDOWS, cure: 6n * hour, [name]: value });
         await deploy(minimum);
         await deploy(maximum);
         for (const value of [minimum - 1n, maximum + 1n, 0n]) {
@@ -200,6 +214,8 @@ describe("MandateRegistry", () => {
         await registry.getAddress(),
         settlement.address,
         await context.direct.getAddress(),
+        await context.claims.getAddress(),
+        await context.processors.getAddress(),
       ]) {
         const { sent } = await attempt({ payees: [payee.address, bad as Address] });
         await expect(sent).to.be.revertedWithCustomError(registry, "InvalidPayee").withArgs(bad);
@@ -541,6 +557,7 @@ describe("MandateRegistry", () => {
       const contract = await new ethers.ContractFactory(abi, bytecode, deployer).deploy(6);
       const token = (await contract.getAddress()) as Address;
       const elsewhere = { ...context, token, dollar: context.dollar.attach(token) as Core["dollar"] };
+      await bond(elsewhere);
       const { agent: second } = await open(elsewhere, { token });
       const rows = [];
       for (const one of [agent, second]) rows.push(await signRow(context, one, payee.address, 10n));
@@ -556,7 +573,7 @@ describe("MandateRegistry", () => {
           .withArgs(signer.address, settlement.address);
       }
     });
-    it("goes on after revocation and end, until the mandate can be closed; never after", async () => {
+    it("goes on after the end, until the mandate can be closed; never after", async () => {
       const { agent, mandate } = await open(context);
       await settle([await signRow(context, agent, payee.address, 1n)], 1n);
       await networkHelpers.time.increaseTo(mandate.validUntil + 5n);
@@ -575,11 +592,22 @@ describe("MandateRegistry", () => {
         "MandateNotSettleable",
       );
     });
-    it("a batch signed before a revocation settles after it", async () => {
-      const { agent } = await open(context);
+    it("P5 revoke_is_final: a batch signed before a revocation settles until it must be answered, not after", async () => {
+      const [{ agent }, { agent: late }] = [await open(context), await open(context)];
       const row = await signRow(context, agent, payee.address, 10n);
-      await context.registry.connect(owner).revoke(agent.address, 0n);
+      const lateRow = await signRow(context, late, payee.address, 10n);
+      const time = (await now()) + 10n;
+      for (const [i, one] of [agent, late].entries()) {
+        await networkHelpers.time.setNextBlockTimestamp(time + BigInt(i));
+        await context.registry.connect(owner).revoke(one.address, 0n);
+      }
+      await networkHelpers.time.setNextBlockTimestamp(time + WINDOWS.acknowledge);
       await settle([row], 10n);
+      const deadline = time + 1n + WINDOWS.acknowledge;
+      await networkHelpers.time.setNextBlockTimestamp(deadline + 1n);
+      await expect(settle([lateRow], 10n))
+        .to.be.revertedWithCustomError(registry, "NotAcknowledged")
+        .withArgs(late.address, deadline + 1n, deadline);
     });
   });
 
@@ -588,12 +616,7 @@ describe("MandateRegistry", () => {
     const escrow = await new Escrow__factory(deployer).deploy(
       getCreateAddress({ from: deployer.address, nonce: nonce + 1 }),
     );
-    const elsewhere = await new MandateRegistry__factory(deployer).deploy(
-      escrow,
-      settlement.address,
-      other.address,
-      WINDOWS,
-    );
+    const elsewhere = await new MandateRegistry__factory(deployer).deploy(linksOf(context, escrow), WINDOWS);
     const agent = freshKey();
     const mandate = await draft(context, agent.address);
     const signatures = [
