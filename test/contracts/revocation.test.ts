@@ -423,8 +423,8 @@ describe("Revocation", () => {
           revokedAt,
           closesAt: (await now()) + HOUR,
         });
+        await isRefused(settle(await row(agent, 1n)), "AboveAcknowledged", agent.address, seq + 1n, seq);
       }
-      await isRefused(settle(await row(answered.agent, 1n)), "AboveAcknowledged", answered.agent.address, 2n, 1n);
     });
     it("is refused for a mandate that is closed, or was never opened", async () => {
       const { agent } = await revoked();
