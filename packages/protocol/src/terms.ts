@@ -49,8 +49,8 @@ export const hostGlobSchema = z
 export const disputeTermsSchema = z.strictObject({
   module: addressSchema,
   /** 0 … 604800, seven days. */
-  holdback: decimalSchema.or(z.literal("0")).refine((text) => BigInt(text) <= MAX_HOLDBACK, {
-    error: `not between 0 and ${MAX_HOLDBACK}`,
+  holdback: z.string().refine((text) => /^(?:0|[1-9][0-9]{0,5})$/.test(text) && BigInt(text) <= MAX_HOLDBACK, {
+    error: `not a canonical decimal string between 0 and ${MAX_HOLDBACK}`,
   }),
 });
 
