@@ -201,7 +201,8 @@ interface IMandateRegistry {
     function acknowledge(address agent, uint64 seq, bytes32 head, uint64 directSpent) external;
 
     /// @notice Ends a mandate by one signature each of owner and processor over `Close(agent, seq)`, where all payments
-    /// up to `seq` are settled: it can be closed an hour later, unless somebody files a claim before.
+    /// up to `seq` are settled: it can be closed an hour later, unless somebody files a claim before. It works once, so that
+    /// nobody can bring the hour back after a claim.
     function closeTogether(
         address agent,
         uint64 seq,
