@@ -84,10 +84,18 @@ export interface BatchStatement {
   readonly credits: readonly Credit[];
 }
 
+/** Seven words a row: agent, seq, and the values that the proof speaks about. */
+export function rowWords(rows: readonly Row[]): bigint[] {
+  return rows.flatMap((row) => [BigInt(row.agent), row.seq, ...rowValues(row)]);
+}
+
+/** keccak256 of two words a credit. */
+export function hashCredits(credits: readonly Credit[]): Hex {
+  return hashWords(credits.flatMap(({ payee, amount }) => [BigInt(payee), amount]));
+}
+
 /** The hash that binds a batch: the contract keeps it under the batch's number. */
 export function transcript(statement: BatchStatement): Hex {
-  const rows = statement.rows.flatMap((row) => [BigInt(row.agent), row.seq, ...rowValues(row)]);
-  const credits = statement.credits.flatMap(({ payee, amount }) => [BigInt(payee), amount]);
   const encoded = AbiCoder.defaultAbiCoder().encode(
     ["bytes32", "uint256", "address", "bytes32", "uint256", "bytes32", "bytes32"],
     [
@@ -96,8 +104,8 @@ export function transcript(statement: BatchStatement): Hex {
       statement.settlement,
       statement.circuitId,
       statement.commitment,
-      hashWords(rows),
-      hashWords(credits),
+      hashWords(rowWords(statement.rows)),
+      hashCredits(statement.credits),
     ],
   );
   return keccak256(encoded) as Hex;
@@ -142,6 +150,6 @@ export function evaluate(z: bigint, rows: readonly Row[], credits: readonly Cred
   return toField(evaluateRows(z, rows) + rationalSum(z, credits).sum);
 }
 
-function hashWords(words: readonly bigint[]): string {
-  return keccak256(concat(words.map((word) => toBeHex(word, 32))));
+function hashWords(words: readonly bigint[]): Hex {
+  return keccak256(concat(words.map((word) => toBeHex(word, 32)))) as Hex;
 }

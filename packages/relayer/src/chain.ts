@@ -5,10 +5,12 @@ import {
   BatchSettlement__factory,
   DirectSettlement__factory,
   Escrow__factory,
+  Challenges__factory,
   Claims__factory,
   MandateRegistry__factory,
   ProcessorRegistry__factory,
   type BatchSettlement,
+  type Challenges,
   type Claims,
   type DirectSettlement,
   type Escrow,
@@ -34,6 +36,7 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
   readonly directContract: DirectSettlement;
   readonly processors: ProcessorRegistry;
   readonly claims: Claims;
+  readonly challenges: Challenges;
   readonly confirmations: number;
 
   /** @param confirmations - blocks, its own included, until something counts as final. */
@@ -47,6 +50,7 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
     this.directContract = DirectSettlement__factory.connect(rail.direct, provider);
     this.processors = ProcessorRegistry__factory.connect(rail.processors, provider);
     this.claims = Claims__factory.connect(rail.claims, provider);
+    this.challenges = Challenges__factory.connect(rail.challenges, provider);
   }
 
   /** Bursar's own contracts: they cannot collect a credit. */
@@ -185,8 +189,9 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
   explain(error: unknown): string {
     const data = revertData(error);
     if (data !== undefined) {
-      const { settlementContract, directContract, registry, processors, claims, escrow } = this;
-      for (const contract of [settlementContract, directContract, registry, processors, claims, escrow]) {
+      const { settlementContract, directContract, registry, processors, claims, challenges, escrow } = this;
+      const contracts = [settlementContract, directContract, registry, processors, claims, challenges, escrow];
+      for (const contract of contracts) {
         const parsed = (contract.interface as Interface).parseError(data);
         if (parsed) return `${parsed.name}(${parsed.args.map(String).join(", ")})`;
       }

@@ -1,4 +1,5 @@
 export * from "./acknowledgements.ts";
+export * from "./answers.ts";
 export * from "./api-keys.ts";
 export * from "./bonding.ts";
 export * from "./chain.ts";

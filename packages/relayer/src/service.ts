@@ -4,6 +4,7 @@ import type { Logger } from "pino";
 import type { BaseWallet, Provider } from "ethers";
 
 import { Acknowledgements } from "./acknowledgements.ts";
+import { Answers, type InclusionProver } from "./answers.ts";
 import { ApiKeys } from "./api-keys.ts";
 import type { Chain } from "./chain.ts";
 import { DirectSettler } from "./direct.ts";
@@ -84,7 +85,7 @@ export interface ServiceParts {
   readonly store: Store;
   /** Signs receipts and sends transactions: the mandates' processor, with money for gas. */
   readonly signer: BaseWallet;
-  readonly prover: BatchProver;
+  readonly prover: BatchProver & InclusionProver;
   readonly logger: Logger;
   /** Unix seconds. */
   readonly now: () => bigint;
@@ -146,6 +147,16 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     failed: (agent, { message }) => logger.error({ agent, reason: message }, "a revocation could not be answered"),
     now,
   });
+  const answers = new Answers({
+    store,
+    chain,
+    outbox,
+    prover,
+    settler,
+    processor: sender,
+    failed: (challenge, { message }) =>
+      logger.error({ challenge, reason: message }, "a challenge could not be answered"),
+  });
   const book = new IntentBook(store.database);
   const deliver = outbox.deliver.bind(outbox);
   const intents = new Intents({ domain, book, processor, chain, deliver, publicUrl: config.publicUrl, now });
@@ -186,6 +197,7 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     chores: [
       { name: REFRESH, every: 1_000, run: () => processor.refresh().then(() => metrics.chainAnswers(true)) },
       { name: "acknowledgements", every: 1_000, run: () => acknowledgements.run() },
+      { name: "answers", every: 5_000, run: () => answers.run() },
       { name: "intents", every: 5_000, run: () => intents.resume() },
       { name: "direct", every: 1_000, run: () => direct.run() },
       ...(config.settleEvery === 0

@@ -44,6 +44,13 @@ export interface SettlementGateway {
   simulate(to: Address, calldata: Hex, from: Address): Promise<void>;
 }
 
+/** A batch as it was proved. */
+export interface SettledBatch {
+  readonly circuit: Circuit;
+  readonly parts: readonly BatchRow[];
+  readonly statement: Statement;
+}
+
 export interface BatchProver {
   prove(size: CircuitSize, statement: Statement, challenge: bigint): Promise<Proof>;
 }
@@ -185,6 +192,14 @@ export class Settler {
     }
     if (refused.length > 0) store.markFailed(id, `The contract refuses ${refused.join("; ")}`);
     return refused.length > 0;
+  }
+
+  /** What a recorded batch proved, laid out again from the payments. */
+  settled(id: number): SettledBatch {
+    const { store } = this.#options;
+    const batch = this.#batch(id);
+    const rows = replay(store, batch);
+    return { circuit: this.#circuit(batch.circuit), parts: rows, statement: this.#layOut(batch.circuit, rows) };
   }
 
   #layOut(circuit: string, rows: readonly BatchRow[]): Statement {
