@@ -57,6 +57,7 @@ describe("bursar serve, when it is told to end", function () {
       ...["--deployments", join(rail.folder, "deployments")],
     ];
     await bursar("deploy");
+    await bursar("bond", "post", "10000");
     await bursar("deposit", "100");
     const keys = new Keyring(join(rail.folder, "home", "keys"), "", true);
     for (let count = 0; count < 3; ++count) {

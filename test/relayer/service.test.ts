@@ -558,6 +558,7 @@ describe("the service", function () {
         ...["--deployments", join(rail.folder, "deployments")],
       ];
       await bursar("deploy");
+      await bursar("bond", "post", "10000");
       await bursar("deposit", "10");
       const opened = JSON.parse(
         await bursar("mandate", "open", "--budget", "1", "--cap", "0.1", "--purpose", "tests", "--yes"),

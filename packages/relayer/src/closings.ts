@@ -112,7 +112,10 @@ export class Closings {
   async #notice(agent: Address, seq: bigint, ownerSignature: Hex): Promise<void> {
     const { store, processor, chain, key } = this.#options;
     const onChain = await chain.mandate(agent);
-    if (onChain.state === "closed") return this.#move(agent, "closed", { closesAt: onChain.closesAt });
+    if (onChain.state === "closed") {
+      this.#move(agent, "closed", { closesAt: onChain.closesAt });
+      return;
+    }
     if (onChain.seq < seq || onChain.directSpent < store.reserved(agent)) return;
     const processorSignature = key.sign(hashClose(processor.domain, { agent, seq }));
     const data = chain.registry.interface.encodeFunctionData("closeTogether", [
@@ -128,10 +131,16 @@ export class Closings {
     const { chain, outbox } = this.#options;
     const job = `close:${agent}`;
     const { state, closesAt } = await reach(() => chain.registry.mandateOf(agent));
-    if (Number(state) === CLOSED && !outbox.begun(job)) return this.#move(agent, "closed", { closesAt });
+    if (Number(state) === CLOSED && !outbox.begun(job)) {
+      this.#move(agent, "closed", { closesAt });
+      return;
+    }
     // A claim may have brought the windows back meanwhile.
     const time = BigInt((await reach(() => chain.provider.getBlock("latest")))?.timestamp ?? 0);
-    if (!outbox.begun(job) && time < closesAt) return this.#move(agent, "noticed", { closesAt });
+    if (!outbox.begun(job) && time < closesAt) {
+      this.#move(agent, "noticed", { closesAt });
+      return;
+    }
     const data = chain.registry.interface.encodeFunctionData("close", [agent]) as Hex;
     await this.#deliver(agent, job, data, "closed");
   }
@@ -146,7 +155,8 @@ export class Closings {
     } catch (error) {
       if (!(error instanceof BursarError) || error.code !== "transaction-failed") throw error;
       this.#move(agent, "failed", { failure: error.message });
-      return failed(agent, error);
+      failed(agent, error);
+      return;
     }
     const { closesAt } = await reach(() => chain.registry.mandateOf(agent));
     this.#move(agent, reached, { closesAt });
