@@ -44,7 +44,7 @@ class Serving {
 }
 
 describe("bursar serve, when it is told to end", function () {
-  this.timeout(120_000);
+  this.timeout(300_000);
   let rail: TestRail;
   let place: string[];
   const agents: Wallet[] = [];

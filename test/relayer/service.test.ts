@@ -35,7 +35,7 @@ import { accessOf, keyOf, refusalOf } from "./office.ts";
 const SHOP = keyOf("shop");
 
 describe("the service", function () {
-  this.timeout(120_000);
+  this.timeout(300_000);
   let rail: TestRail;
   let service: Service;
   let log = "";
