@@ -348,6 +348,7 @@ describe("The life of a payment", function () {
     const shop = rail.payee();
     const payment = await agent.sign(shop, 5n);
     const receipt = await rail.processor.accept(payment);
+    agent.ledger.commit();
     const file = JSON.stringify(toWire({ domain: rail.domain, payment, receipt }));
     rail.skew += 3_600n + 7_200n + 1n;
     expect(statusOf(agent)).to.equal("claimable");
@@ -381,6 +382,9 @@ describe("The life of a payment", function () {
     await (await chain.claims.connect(anyone).resolve([claim])).wait();
     expect(await credit(shop)).to.equal(5n);
     expect((await chain.mandate(agent.address)).state).to.equal("fallback");
+    // What it accepted from now on could never settle.
+    await rail.processor.refresh();
+    expect((await refusalOf(() => agent.pay(shop, 1n))).code).to.equal("mandate-revoked");
   });
 
   it("signs nothing more for a mandate of which the chain knows more than the books, as after an old backup", async () => {
