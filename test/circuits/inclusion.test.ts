@@ -48,11 +48,7 @@ function partOf(count: number): SettledPart {
 type Mutable = { -readonly [name in keyof InclusionInput]: InclusionInput[name] };
 
 /** A copy that may be spoiled. */
-function spoil(
-  part: SettledPart,
-  index: number,
-  change: (input: Mutable) => void = () => undefined,
-): InclusionInput {
+function spoil(part: SettledPart, index: number, change: (input: Mutable) => void = () => undefined): InclusionInput {
   const input: Mutable = structuredClone(showLine(SIZE, part, index).input);
   change(input);
   return input;
@@ -312,8 +308,7 @@ describe("Inclusion(P)", function () {
   });
 
   describe("what it is asked", () => {
-    const refused = (work: () => unknown): Promise<BursarError> =>
-      refusal(Promise.resolve().then(() => work() as unknown));
+    const refused = (work: () => unknown): Promise<BursarError> => refusal(Promise.resolve().then(work));
 
     it("fits the circuit", async () => {
       const error = await refused(() => showLine(SIZE, partOf(29), 0));
@@ -362,7 +357,10 @@ describe("Inclusion(P)", function () {
     });
     it("is refused when missing, with the command that makes it, or the ceremony's page", async () => {
       const missing = await refusal(openCircuit({ ...SIZE, pages: 3 }));
-      expect([missing.code, missing.advice]).to.deep.equal(["key-missing", "Run `npm run circuits -- tiny-inclusion`."]);
+      expect([missing.code, missing.advice]).to.deep.equal([
+        "key-missing",
+        "Run `npm run circuits -- tiny-inclusion`.",
+      ]);
       const elsewhere = await refusal(openCircuit(SIZE, keyFolder(SIZE, folder)));
       expect([elsewhere.code, elsewhere.details["value"]]).to.deep.equal(["key-missing", join(folder, SIZE.name)]);
     });

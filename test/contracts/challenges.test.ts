@@ -1,4 +1,4 @@
-import { signReceipt, type Address, type Hex, type Receipt } from "@bursar/protocol";
+import { FIELD, lineToField, signReceipt, type Address, type Hex, type Receipt } from "@bursar/protocol";
 import { inclusionSize, Prover, showLine } from "@bursar/prover";
 import { expect } from "chai";
 import fc from "fast-check";
@@ -6,7 +6,13 @@ import { id, Signature, toBeHex, ZeroAddress, ZeroHash, type Signer } from "ethe
 
 import { WINDOWS } from "../../deploy/index.ts";
 import { claimId } from "../../packages/relayer/src/answers.ts";
-import { Challenges__factory, type BatchSettlement, type Challenges, type TestUSD } from "../../typechain-types/index.ts";
+import {
+  Challenges__factory,
+  IInclusionVerifier__factory,
+  type BatchSettlement,
+  type Challenges,
+  type TestUSD,
+} from "../../typechain-types/index.ts";
 import {
   bond,
   BOND,
@@ -94,8 +100,7 @@ describe("Challenges", function () {
   const idOf = ({ agent, ...payment }: ReceiptedPayment): Hex => claimId(agent, payment);
   const statusOf = async (payment: ReceiptedPayment): Promise<bigint> =>
     (await challenges.challengeOf(idOf(payment))).status;
-  const creditOf = (account: string, token = context.token): Promise<bigint> =>
-    context.escrow.creditOf(token, account);
+  const creditOf = (account: string, token = context.token): Promise<bigint> => context.escrow.creditOf(token, account);
   const bondOf = (): Promise<bigint> => context.processors.bondOf(processor.address, context.token);
   const isSlashed = async (): Promise<boolean> => (await context.processors.processorOf(processor.address)).slashed;
   const depositAccount = async (payment: ReceiptedPayment): Promise<string> =>
@@ -112,7 +117,7 @@ describe("Challenges", function () {
   }
 
   const answer = (payment: ReceiptedPayment, [settled, circuit, proof]: Answer, by: Signer = processor) =>
-    challenges.connect(by).answer(payment, settled, circuit, proof as never);
+    challenges.connect(by).answer(payment, settled, circuit, proof);
 
   describe("reportEquivocation", () => {
     let receipt: Receipt;
@@ -256,9 +261,7 @@ describe("Challenges", function () {
       const again = await ada.receipt(context, 2);
       expect(again.settleBy).not.to.equal(payment.settleBy);
       const refused = async (): Promise<void> =>
-        expect(file(again, owner))
-          .to.be.revertedWithCustomError(challenges, "ChallengeExists")
-          .withArgs(idOf(payment));
+        expect(file(again, owner)).to.be.revertedWithCustomError(challenges, "ChallengeExists").withArgs(idOf(payment));
       await refused();
       await answer(payment, await show(prover, first, ada.address, 2));
       await refused();
@@ -582,6 +585,22 @@ describe("Challenges", function () {
       await answer(payment, await show(prover, first, ada.address, 1));
       expect(await statusOf(payment)).to.equal(ANSWERED);
     });
+  });
+
+  it("the verifier refuses signals of value + r, and any other value, in each place", async () => {
+    const [settled, circuit, proof] = await show(prover, first, ada.address, 2);
+    const verifier = IInclusionVerifier__factory.connect(await challenges.verifierOf(circuit), deployer);
+    const [, , start, head] = settled.rowWords.slice(7 * settled.row);
+    const signals = [start!, head!, lineToField(ada.drafts[1]!.payment.line), 1n];
+    expect(await verifier.verify(proof, signals)).to.equal(true);
+    for (const index of signals.keys()) {
+      for (const change of [FIELD, 1n]) {
+        const altered = signals.map((signal, i) => (i === index ? signal + change : signal));
+        expect(await verifier.verify(proof, altered)).to.equal(false);
+      }
+    }
+    expect(await verifier.isDevelopmentKey()).to.equal(true);
+    expect(await challenges.verifierOf(settled.circuitId)).to.equal(ZeroAddress);
   });
 
   describe("uphold", () => {

@@ -38,7 +38,11 @@ export class Book {
   readonly drafts: Draft[] = [];
   readonly #ledger: AgentLedger;
 
-  constructor({ domain }: Core, { agent, mandate }: { agent: Wallet | HDNodeWallet; mandate: Mandate }, secret = "own") {
+  constructor(
+    { domain }: Core,
+    { agent, mandate }: { agent: Wallet | HDNodeWallet; mandate: Mandate },
+    secret = "own",
+  ) {
     this.agent = agent;
     this.mandate = mandate;
     this.#ledger = new AgentLedger({ domain, agent: this.address, secret: id(secret) as Hex });
