@@ -216,6 +216,18 @@ describe("Inclusion(P)", function () {
         [input.last[0], input.last[2]] = [2n, FIELD - 1n];
         input.head = toField(2n * HEADS[0]! - HEADS[2]!);
       }));
+    it("ties base, salts, lines and hashes to the pages, each by a constraint of its own", async () => {
+      const honest = await attempt(3);
+      for (const [name, rules] of [
+        ["base", 1],
+        ["salt[1]", 1],
+        ["lines[8]", 1],
+        ["page[0].out", 2],
+      ] as const) {
+        const forged = { [name]: honest.signal(name) + 1n };
+        expect((await attempt(3, undefined, forged)).rules(), name).to.equal(rules);
+      }
+    });
     it("rejects a forged hash of a page, carried on to the next one and to the head", async () => {
       const honest = await attempt(3);
       const moved = honest.signal("page[1].out") + 1n;

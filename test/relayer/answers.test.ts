@@ -1,8 +1,13 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 
 import type { Address, Hex } from "@bursar/protocol";
+import { keyFolder, openCircuit, Prover } from "@bursar/prover";
 import {
   Answers,
+  Chain,
   claimId,
   createLogger,
   Outbox,
@@ -134,6 +139,42 @@ describe("answers to challenges", function () {
     expect(ids.map((id) => sent(id))).to.deep.equal([1, 1, 1, 1, 1, 1]);
     const { slashed } = await rail.chain.processors.processorOf(rail.processorKey.address);
     expect(slashed).to.equal(false);
+  });
+
+  it("says at its start which keys are missing to answer with", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "bursar-no-keys-"));
+    const bereft = new Prover((size) => openCircuit(size, keyFolder(size, folder)));
+    const lines: string[] = [];
+    const service = await startService({
+      config: { ...SERVICE_DEFAULTS, port: 0, settleEvery: 0, maxSkew: null },
+      chain: rail.chain,
+      provider: rail.provider,
+      store: rail.store,
+      signer: rail.processorKey,
+      prover: bereft,
+      logger: createLogger("info", { write: (line) => void lines.push(line) }),
+      now: () => rail.now(),
+      sleep: (milliseconds, signal) => setTimeout(milliseconds, undefined, { signal }).catch(() => undefined),
+    });
+    await service.stop();
+    const missing = lines.filter((line) => line.includes("could not be answered"));
+    expect(missing.map((line) => (JSON.parse(line) as { circuit: string }).circuit)).to.have.members([
+      "tiny",
+      "default",
+    ]);
+    rmSync(folder, { recursive: true });
+  });
+
+  it("waits until a challenge is final", async () => {
+    const agent = await settled(1);
+    const id = await challenge(agent, 1n);
+    const watching = answers({ chain: new Chain(rail.chain.rail, rail.provider, 3) });
+    expect(await watching.run()).to.deep.equal([]);
+    await rail.provider.send("hardhat_mine", ["0x1"]);
+    expect(await watching.run()).to.deep.equal([]);
+    await rail.provider.send("hardhat_mine", ["0x1"]);
+    expect(await watching.run()).to.deep.equal([id]);
+    expect(await statusOf(id)).to.equal(ANSWERED);
   });
 
   it("looks at nothing and keeps no place before the first batch, and then from its block on", async () => {

@@ -70,6 +70,11 @@ export class Prover {
     });
   }
 
+  /** Opens a circuit's files before a proof is needed. @throws BursarError `key-missing`, `key-corrupt` */
+  async ready(size: CircuitSize): Promise<void> {
+    await this.#circuit(size);
+  }
+
   /** One proof at a time. */
   #next<T>(work: () => Promise<T>): Promise<T> {
     const job = this.#last.then(work);

@@ -16,6 +16,8 @@ import type { SettledBatch } from "./settler.ts";
 import type { Store } from "./store.ts";
 
 export interface InclusionProver {
+  /** Opens a circuit's files. @throws BursarError `key-missing`, `key-corrupt` */
+  ready(size: CircuitSize): Promise<void>;
   proveInclusion(size: CircuitSize, statement: InclusionStatement): Promise<Omit<Proof, "signals">>;
 }
 
@@ -33,12 +35,18 @@ export interface AnswersOptions {
   readonly store: Store;
   readonly chain: Chain;
   readonly outbox: Outbox;
-  readonly prover: InclusionProver;
+  readonly prover: Pick<InclusionProver, "proveInclusion">;
   readonly settler: { settled(id: number): SettledBatch };
   /** The mandates' processor. */
   readonly processor: Address;
   /** Told once of each challenge that could not be answered, though it is tried again: the bond is at stake. */
   readonly failed: (challenge: { id: Hex; agent: Address; seq: bigint }, error: Error) => void;
+}
+
+/** The last final block, and its time in Unix seconds. */
+interface Moment {
+  readonly final: number;
+  readonly time: bigint;
 }
 
 /** The block up to which every challenge has its end. */
@@ -62,22 +70,26 @@ export class Answers {
     this.#options = options;
   }
 
-  /** @throws {@link BursarError} `chain-unavailable`: run it again later. */
-  async run(): Promise<void> {
+  /**
+   * @returns the challenges that were answered.
+   * @throws {@link BursarError} `chain-unavailable`: run it again later.
+   */
+  async run(): Promise<Hex[]> {
     const moment = await this.#look();
-    if (!moment) return;
+    if (!moment) return [];
     const told = ({ id }: ChallengeOnChain): number => Number(this.#told.has(id));
     const urgent = [...this.#open.values()].sort(
       (a, b) => told(a) - told(b) || Number(a.answerableUntil - b.answerableUntil),
     );
-    const unanswered = await Promise.all(urgent.slice(0, AT_ONCE).map((challenge) => this.#end(challenge, moment)));
+    const ends = await Promise.all(urgent.slice(0, AT_ONCE).map((challenge) => this.#end(challenge, moment)));
     this.#keepPlace();
-    const error = unanswered.find((reason) => reason !== null);
+    const error = ends.find((end) => end instanceof Error);
     if (error) throw error;
+    return urgent.filter((_, i) => ends[i] === "answered").map(({ id }) => id);
   }
 
   /** Reads challenges up to the last final block. @returns it and its time, or null before the first batch. */
-  async #look(): Promise<{ final: number; time: bigint } | null> {
+  async #look(): Promise<Moment | null> {
     const { chain, store, processor } = this.#options;
     this.#seen ??= store.cursor(CHALLENGES) ?? firstSettled(store);
     while (this.#seen !== null) {
@@ -90,18 +102,18 @@ export class Answers {
     return null;
   }
 
-  /** @returns why the chain could not be asked, or null: answered, over, or told of. */
-  async #end(challenge: ChallengeOnChain, { final, time }: { final: number; time: bigint }): Promise<Error | null> {
+  /** @returns why the chain could not be asked, or null for what is over or told of. */
+  async #end(challenge: ChallengeOnChain, { final, time }: Moment): Promise<Error | "answered" | null> {
     const { id, answerableUntil } = challenge;
     try {
-      const { chain } = this.#options;
-      if (!(await chain.isChallengeOpen(id, final))) return this.#forget(id);
+      if (!(await this.#options.chain.isChallengeOpen(id, final))) return this.#forget(id);
       if (time > answerableUntil) {
         this.#tell(challenge, new BursarError("transaction-failed", "The challenge was not answered in time."));
         return this.#forget(id);
       }
       await this.#deliver(challenge);
-      return this.#forget(id);
+      this.#forget(id);
+      return "answered";
     } catch (error) {
       if (error instanceof BursarError && error.code === "chain-unavailable") return error;
       return this.#explain(challenge, error as Error);

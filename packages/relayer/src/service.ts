@@ -1,4 +1,5 @@
 import { BursarError, type Address } from "@bursar/protocol";
+import { inclusionSize } from "@bursar/prover";
 import type { FastifyInstance } from "fastify";
 import type { Logger } from "pino";
 import type { BaseWallet, Provider } from "ethers";
@@ -22,7 +23,7 @@ import { Processor, receiptKey } from "./processor.ts";
 import { Profiles } from "./profiles.ts";
 import { Rate } from "./rate.ts";
 import { Rounds } from "./rounds.ts";
-import { availableCircuits, Settler, type BatchProver } from "./settler.ts";
+import { availableCircuits, Settler, type BatchProver, type Circuit } from "./settler.ts";
 import type { Store } from "./store.ts";
 
 /** What an operator decides. */
@@ -137,6 +138,7 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     now,
   });
   const circuits = availableCircuits(chain.rail.circuits);
+  await expectAnswers(circuits, parts);
   const settler = new Settler({ domain, store, circuits, gateway: chain, prover, outbox, sender, now });
   const direct = new DirectSettler({ store, gateway: chain, outbox, sender });
   const acknowledgements = new Acknowledgements({
@@ -265,6 +267,18 @@ async function placeOf(chain: Chain): Promise<Place> {
     return [symbol, { address, unitScale }] as const;
   });
   return { escrow, settlement, direct, tokens: Object.fromEntries(await Promise.all(scales)) };
+}
+
+/** Says before anything is settled what could not be answered for: there is time to bring the key. */
+async function expectAnswers(circuits: readonly Circuit[], { prover, logger }: ServiceParts): Promise<void> {
+  for (const { size } of circuits) {
+    try {
+      await prover.ready(inclusionSize(size));
+    } catch (error) {
+      const reason = (error as Error).message;
+      logger.error({ circuit: size.name, reason }, "challenges of batches of this circuit could not be answered");
+    }
+  }
 }
 
 async function expectWithin(settleWithin: bigint, chain: Chain): Promise<void> {

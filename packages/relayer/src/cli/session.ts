@@ -90,11 +90,11 @@ export class Session {
     return new Processor({ domain, store, chain, key, settleWithin, impossible: chain.contracts, now });
   }
 
-  async settler(prover: BatchProver): Promise<Settler> {
-    const signer = await this.account("processor");
-    const { store, chain, provider, domain } = this;
+  /** Sends the transactions of a key, one after another. */
+  outbox(signer: Wallet): Outbox {
+    const { store, provider } = this;
     const { confirmations } = this.options;
-    const outbox = new Outbox({
+    return new Outbox({
       store,
       provider,
       signer,
@@ -104,13 +104,18 @@ export class Session {
       now,
       sleep,
     });
+  }
+
+  async settler(prover: BatchProver): Promise<Settler> {
+    const signer = await this.account("processor");
+    const { store, chain, domain } = this;
     return new Settler({
       domain,
       store,
       circuits: availableCircuits(this.rail.circuits),
       gateway: chain,
       prover,
-      outbox,
+      outbox: this.outbox(signer),
       sender: signer.address as Address,
       now,
     });
