@@ -278,7 +278,7 @@ export async function connect(url: string): Promise<{ provider: JsonRpcProvider;
 }
 
 /** @throws BursarError `chain-unavailable` when no answer comes. */
-async function reach<T>(ask: () => Promise<T>): Promise<T> {
+export async function reach<T>(ask: () => Promise<T>): Promise<T> {
   try {
     return await ask();
   } catch (error) {

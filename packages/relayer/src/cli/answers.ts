@@ -1,4 +1,4 @@
-import type { Address, Hex } from "@bursar/protocol";
+import { parseAddress, type Address, type Hex } from "@bursar/protocol";
 import { Prover } from "@bursar/prover";
 import type { Command } from "commander";
 
@@ -32,14 +32,14 @@ async function answer(session: Session, output: Output): Promise<void> {
   const unanswered: Unanswered[] = [];
   const errors: Error[] = [];
   try {
-    const signer = await session.account("processor");
+    const { address } = await session.keys.loadOrCreate("processor");
     const answers = new Answers({
       store: session.store,
       chain: session.chain,
-      outbox: session.outbox(signer),
+      outbox: await session.outbox(),
       prover,
       settler: await session.settler(prover),
-      processor: signer.address as Address,
+      processor: parseAddress(address),
       failed: (challenge, error) => {
         unanswered.push({ ...challenge, reason: error.message });
         errors.push(error);

@@ -1,7 +1,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 
-import { BursarError, type Address, type Domain } from "@bursar/protocol";
+import { BursarError, parseAddress, type Address, type Domain } from "@bursar/protocol";
 import { formatEther, NonceManager, parseEther, type JsonRpcProvider, type Signer, type Wallet } from "ethers";
 
 import { LOCAL_CHAINS } from "../../../../deploy/index.ts";
@@ -90,24 +90,15 @@ export class Session {
     return new Processor({ domain, store, chain, key, settleWithin, impossible: chain.contracts, now });
   }
 
-  /** Sends the transactions of a key, one after another. */
-  outbox(signer: Wallet): Outbox {
+  /** The one sender of the processor's transactions. */
+  async outbox(): Promise<Outbox> {
+    const signer = await this.account("processor");
     const { store, provider } = this;
     const { confirmations } = this.options;
-    return new Outbox({
-      store,
-      provider,
-      signer,
-      confirmations,
-      replaceAfter: 60n,
-      pollInterval: 500,
-      now,
-      sleep,
-    });
+    return new Outbox({ store, provider, signer, confirmations, replaceAfter: 60n, pollInterval: 500, now, sleep });
   }
 
   async settler(prover: BatchProver): Promise<Settler> {
-    const signer = await this.account("processor");
     const { store, chain, domain } = this;
     return new Settler({
       domain,
@@ -115,8 +106,8 @@ export class Session {
       circuits: availableCircuits(this.rail.circuits),
       gateway: chain,
       prover,
-      outbox: this.outbox(signer),
-      sender: signer.address as Address,
+      outbox: await this.outbox(),
+      sender: parseAddress((await this.keys.loadOrCreate("processor")).address),
       now,
     });
   }
