@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 
 import type { Address, Hex } from "@bursar/protocol";
-import { keyFolder, openCircuit, Prover } from "@bursar/prover";
+import { circuitSize, inclusionSize, keyFolder, openCircuit, Prover } from "@bursar/prover";
 import {
   Answers,
   Chain,
@@ -72,6 +72,19 @@ describe("answers to challenges", function () {
       sleep: setTimeout,
     });
 
+  const start = (prover: Prover, write: (line: string) => void): Promise<Service> =>
+    startService({
+      config: { ...SERVICE_DEFAULTS, port: 0, settleEvery: 0, maxSkew: null },
+      chain: rail.chain,
+      provider: rail.provider,
+      store: rail.store,
+      signer: rail.processorKey,
+      prover,
+      logger: createLogger("info", { write }),
+      now: () => rail.now(),
+      sleep: (milliseconds, signal) => setTimeout(milliseconds, undefined, { signal }).catch(() => undefined),
+    });
+
   /** An agent whose `count` payments are settled in one batch. */
   async function settled(count: number, agent?: PayingAgent): Promise<PayingAgent> {
     const paying = agent ?? (await rail.open());
@@ -111,19 +124,10 @@ describe("answers to challenges", function () {
     const agent = await settled(3);
     await settled(6, agent);
     let log = "";
-    const start = (): Promise<Service> =>
-      startService({
-        config: { ...SERVICE_DEFAULTS, port: 0, settleEvery: 0, maxSkew: null },
-        chain: rail.chain,
-        provider: rail.provider,
-        store: rail.store,
-        signer: rail.processorKey,
-        prover: rail.prover,
-        logger: createLogger("info", { write: (line) => void (log += line) }),
-        now: () => rail.now(),
-        sleep: (milliseconds, signal) => setTimeout(milliseconds, undefined, { signal }).catch(() => undefined),
-      });
-    const service = await start();
+    const keep = (line: string): void => {
+      log += line;
+    };
+    const service = await start(rail.prover, keep);
     const ids: Hex[] = [];
     for (const seq of [1n, 3n, 4n, 7n, 8n, 9n]) ids.push(await challenge(agent, seq));
     for (const id of ids) while ((await statusOf(id)) === OPEN) await setTimeout(50);
@@ -131,7 +135,7 @@ describe("answers to challenges", function () {
     for (const id of ids) expect([await statusOf(id), sent(id)]).to.deep.equal([ANSWERED, 1]);
     expect(await earned()).to.equal(6n * DEPOSIT);
     expect(log).not.to.include("could not be answered");
-    const again = await start();
+    const again = await start(rail.prover, keep);
     const end = (await rail.provider.getBlockNumber()) + 2;
     await rail.provider.send("hardhat_mine", ["0x2"]);
     while ((place() ?? 0) < end) await setTimeout(50);
@@ -141,27 +145,19 @@ describe("answers to challenges", function () {
     expect(slashed).to.equal(false);
   });
 
-  it("says at its start which keys are missing to answer with", async () => {
+  it("says at its start which keys it lacks to answer with, and which the chain does not know", async () => {
     const folder = mkdtempSync(join(tmpdir(), "bursar-no-keys-"));
-    const bereft = new Prover((size) => openCircuit(size, keyFolder(size, folder)));
-    const lines: string[] = [];
-    const service = await startService({
-      config: { ...SERVICE_DEFAULTS, port: 0, settleEvery: 0, maxSkew: null },
-      chain: rail.chain,
-      provider: rail.provider,
-      store: rail.store,
-      signer: rail.processorKey,
-      prover: bereft,
-      logger: createLogger("info", { write: (line) => void lines.push(line) }),
-      now: () => rail.now(),
-      sleep: (milliseconds, signal) => setTimeout(milliseconds, undefined, { signal }).catch(() => undefined),
-    });
-    await service.stop();
-    const missing = lines.filter((line) => line.includes("could not be answered"));
-    expect(missing.map((line) => (JSON.parse(line) as { circuit: string }).circuit)).to.have.members([
-      "tiny",
-      "default",
-    ]);
+    const lacks = async (open: ConstructorParameters<typeof Prover>[0]): Promise<string[]> => {
+      const lines: string[] = [];
+      const prover = new Prover(open);
+      await (await start(prover, (line) => void lines.push(line))).stop();
+      const failed = lines.filter((line) => line.includes("could not be answered"));
+      return failed.map((line) => (JSON.parse(line) as { circuit: string }).circuit).sort();
+    };
+    expect(await lacks((size) => openCircuit(size, keyFolder(size, folder)))).to.deep.equal(["default", "tiny"]);
+    const [tiny, other] = ["tiny", "default"].map((name) => inclusionSize(circuitSize(name)));
+    expect(await lacks((size) => openCircuit(size.name === tiny!.name ? other! : size))).to.deep.equal(["tiny"]);
+    expect(await lacks(undefined)).to.deep.equal([]);
     rmSync(folder, { recursive: true });
   });
 

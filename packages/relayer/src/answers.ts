@@ -16,8 +16,8 @@ import type { SettledBatch } from "./settler.ts";
 import type { Store } from "./store.ts";
 
 export interface InclusionProver {
-  /** Opens a circuit's files. @throws BursarError `key-missing`, `key-corrupt` */
-  ready(size: CircuitSize): Promise<void>;
+  /** Opens a circuit's files, and says what names its key on chain. @throws BursarError `key-missing`, `key-corrupt` */
+  ready(size: CircuitSize): Promise<Hex>;
   proveInclusion(size: CircuitSize, statement: InclusionStatement): Promise<Omit<Proof, "signals">>;
 }
 

@@ -284,14 +284,12 @@ async function placeOf(chain: Chain): Promise<Place> {
 }
 
 /** Says before anything is settled what could not be answered for: there is time to bring the key. */
-async function expectAnswers(circuits: readonly Circuit[], { prover, logger }: ServiceParts): Promise<void> {
+async function expectAnswers(circuits: readonly Circuit[], { chain, prover, logger }: ServiceParts): Promise<void> {
+  const { inclusions } = chain.rail;
   for (const { size } of circuits) {
-    try {
-      await prover.ready(inclusionSize(size));
-    } catch (error) {
-      const reason = (error as Error).message;
-      logger.error({ circuit: size.name, reason }, "challenges of batches of this circuit could not be answered");
-    }
+    const found = await prover.ready(inclusionSize(size)).catch((error: unknown) => (error as Error).message);
+    if (found === inclusions[size.name]) continue;
+    logger.error({ circuit: size.name, found }, "challenges of batches of this circuit could not be answered");
   }
 }
 
