@@ -592,11 +592,12 @@ describe("Challenges", function () {
     const verifier = IInclusionVerifier__factory.connect(await challenges.verifierOf(circuit), deployer);
     const [, , start, head] = settled.rowWords.slice(7 * settled.row);
     const signals = [start!, head!, lineToField(ada.drafts[1]!.payment.line), 1n];
-    expect(await verifier.verify(proof, signals)).to.equal(true);
+    type Signals = [bigint, bigint, bigint, bigint];
+    expect(await verifier.verify(proof, signals as Signals)).to.equal(true);
     for (const index of signals.keys()) {
       for (const change of [FIELD, 1n]) {
         const altered = signals.map((signal, i) => (i === index ? signal + change : signal));
-        expect(await verifier.verify(proof, altered)).to.equal(false);
+        expect(await verifier.verify(proof, altered as Signals)).to.equal(false);
       }
     }
     expect(await verifier.isDevelopmentKey()).to.equal(true);
