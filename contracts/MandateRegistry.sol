@@ -365,6 +365,7 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
     {
         StoredMandate storage stored = _mandates[agent];
         processor = stored.processor;
+        if (processor == address(0)) return (processor, address(0), 0, 0, 0, false);
         token = escrow.tokenOf(stored.tokenId);
         seq = stored.seq;
         endedAt = _endedAt(stored);

@@ -4,13 +4,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import type { Problem } from "@bursar/protocol";
-import { Keyring } from "@bursar/relayer";
+import { signReceipt, type Address, type Hex, type Problem } from "@bursar/protocol";
+import { claimId, Keyring, Store } from "@bursar/relayer";
 import { expect } from "chai";
 import type { JsonRpcProvider } from "ethers";
 
 import { main } from "../../packages/relayer/src/cli/main.ts";
 import { LocalNode } from "../../scripts/demo/node.ts";
+import { Challenges__factory, TestUSD__factory } from "../../typechain-types/index.ts";
 import { addressOf } from "./office.ts";
 
 const SHOP = addressOf("shop");
@@ -19,6 +20,12 @@ interface Run {
   code: number;
   out: string;
   err: string;
+}
+
+interface Deployed {
+  registry: Address;
+  challenges: Address;
+  tokens: Record<string, Address>;
 }
 
 describe("the command line", function () {
@@ -118,6 +125,7 @@ describe("the command line", function () {
     ["pay"],
     ["batch"],
     ["settle"],
+    ["answer"],
     ["payout"],
     ["status"],
     ["ledger"],
@@ -281,6 +289,44 @@ describe("the command line", function () {
 
     expect(await answer("payout", SHOP)).to.include({ paid: "1500" });
     expect((await bursar("payout", SHOP)).out).to.equal(`${SHOP} has no credit.\n`);
+  });
+
+  it("answers challenges of what was settled, and says which it cannot answer", async () => {
+    const { registry, challenges, tokens } = await answer<Deployed>("deploy");
+    expect((await bursar("answer")).out).to.equal("No challenge is open.\n");
+    const store = new Store(join(folder, "home", `processor-31337-${registry.slice(2, 10)}.db`));
+    const { agent } = store.batches(["settled"])[0]!.rows[0]!;
+    const key = await new Keyring(join(folder, "home", "keys"), "", true).load("processor");
+    const challenger = await provider.getSigner(3);
+    const dollar = TestUSD__factory.connect(tokens["tUSD"]!, challenger);
+    await (await dollar.mint(challenger.address, 2_000_000n)).wait();
+    await (await dollar.approve(challenges, 2_000_000n)).wait();
+    const challenge = async (seq: bigint): Promise<Hex> => {
+      const { payment, signature: agentSignature, settleBy, logIndex } = store.payment(agent, seq)!;
+      const receipt = { agent, seq, ...payment.line, head: payment.head, settleBy, logIndex };
+      const processorSignature = await signReceipt(key, { chainId: 31_337n, registry }, receipt);
+      const signed = { ...payment, agent, settleBy, logIndex, agentSignature, processorSignature, payees: [] };
+      await (await Challenges__factory.connect(challenges, challenger).challenge(signed)).wait();
+      return claimId(agent, payment);
+    };
+    const first = await challenge(1n);
+    expect(await answer("answer")).to.deep.equal({ answered: [first], unanswered: [] });
+    expect(await answer("answer")).to.deep.equal({ answered: [], unanswered: [] });
+
+    const second = await challenge(2n);
+    const inBatch = (batch: number | null): void => {
+      store.database.run("UPDATE payment SET batch = ? WHERE agent = ? AND seq = 2", batch, agent);
+    };
+    inBatch(null);
+    const lost = await bursar("answer");
+    expect(lost.code).to.equal(1);
+    expect(lost.out)
+      .to.match(/^0 challenges answered, 1 not\n/)
+      .and.to.contain(agent);
+    expect(lost.err).to.match(/bursar: books-behind: .* Restore the books /);
+    inBatch(store.payment(agent, 1n)!.batch);
+    expect(await answer("answer")).to.deep.equal({ answered: [second], unanswered: [] });
+    store.close();
   });
 
   it("resends a payment whose answer was lost, and settles it once", async () => {

@@ -70,6 +70,15 @@ export class Prover {
     });
   }
 
+  /**
+   * Opens a circuit's files before a proof is needed.
+   * @returns what names its key on chain.
+   * @throws BursarError `key-missing`, `key-corrupt`
+   */
+  async ready(size: CircuitSize): Promise<Hex> {
+    return circuitIdOf((await this.#circuit(size)).verificationKey);
+  }
+
   /** One proof at a time. */
   #next<T>(work: () => Promise<T>): Promise<T> {
     const job = this.#last.then(work);

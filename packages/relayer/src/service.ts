@@ -1,4 +1,5 @@
 import { BursarError, type Address } from "@bursar/protocol";
+import { inclusionSize } from "@bursar/prover";
 import type { FastifyInstance } from "fastify";
 import type { Logger } from "pino";
 import type { BaseWallet, Provider } from "ethers";
@@ -24,7 +25,7 @@ import { Processor, receiptKey } from "./processor.ts";
 import { Profiles } from "./profiles.ts";
 import { Rate } from "./rate.ts";
 import { Rounds } from "./rounds.ts";
-import { availableCircuits, Settler, type BatchProver } from "./settler.ts";
+import { availableCircuits, Settler, type BatchProver, type Circuit } from "./settler.ts";
 import type { Store } from "./store.ts";
 
 /** What an operator decides. */
@@ -139,6 +140,7 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     now,
   });
   const circuits = availableCircuits(chain.rail.circuits);
+  await expectAnswers(circuits, parts);
   const settler = new Settler({ domain, store, circuits, gateway: chain, prover, outbox, sender, now });
   const direct = new DirectSettler({ store, gateway: chain, outbox, sender });
   const acknowledgements = new Acknowledgements({
@@ -156,8 +158,10 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     prover,
     settler,
     processor: sender,
-    failed: (challenge, { message }) =>
-      logger.error({ challenge, reason: message }, "a challenge could not be answered"),
+    failed: (challenge, { message }) => {
+      metrics.failed("answers");
+      logger.error({ challenge, reason: message }, "a challenge could not be answered");
+    },
   });
   const closings = new Closings({
     store,
@@ -277,6 +281,16 @@ async function placeOf(chain: Chain): Promise<Place> {
     return [symbol, { address, unitScale }] as const;
   });
   return { escrow, settlement, direct, tokens: Object.fromEntries(await Promise.all(scales)) };
+}
+
+/** Says before anything is settled what could not be answered for: there is time to bring the key. */
+async function expectAnswers(circuits: readonly Circuit[], { chain, prover, logger }: ServiceParts): Promise<void> {
+  const { inclusions } = chain.rail;
+  for (const { size } of circuits) {
+    const found = await prover.ready(inclusionSize(size)).catch((error: unknown) => (error as Error).message);
+    if (found === inclusions[size.name]) continue;
+    logger.error({ circuit: size.name, found }, "challenges of batches of this circuit could not be answered");
+  }
 }
 
 async function expectWithin(settleWithin: bigint, chain: Chain): Promise<void> {

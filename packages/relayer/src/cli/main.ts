@@ -5,6 +5,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 
 import * as commands from "./commands.ts";
 import type { LedgerFilter } from "../records.ts";
+import { addAnswerCommand } from "./answers.ts";
 import { addBondCommands } from "./bonds.ts";
 import { addExitCommands } from "./closings.ts";
 import { addIntentCommands } from "./intents.ts";
@@ -172,6 +173,7 @@ function build(output: Output): Command {
     .command("settle")
     .description("bring every unfinished batch to its end on chain; resumes after a crash")
     .action(within((session) => commands.settle(session, output)));
+  addAnswerCommand(program, { output, within });
   program
     .command("payout <payee>")
     .description("pay a payee what it has been credited; anyone may")
