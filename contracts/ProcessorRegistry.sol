@@ -105,7 +105,7 @@ contract ProcessorRegistry is IProcessorRegistry {
 
     /// @inheritdoc IProcessorRegistry
     function withdrawBond(address token, address to) external returns (uint256 amount) {
-        if (_processors[msg.sender].slashed) revert Slashed(msg.sender);
+        if (_isSlashed(msg.sender, token)) revert Slashed(msg.sender);
         uint256 until = withdrawableAt(msg.sender);
         if (until == 0) revert NotUnbonding(msg.sender);
         if (block.timestamp < until) revert BondStillCovers(msg.sender, block.timestamp, until);
@@ -141,7 +141,7 @@ contract ProcessorRegistry is IProcessorRegistry {
 
     /// @inheritdoc IProcessorRegistry
     function penalize(address processor, address token, address to, uint256 units) external onlyJudge {
-        if (_processors[processor].slashed) return;
+        if (_isSlashed(processor, token)) return;
         uint256 amount = Math.min(units * escrow.unitScale(token), bondOf(processor, token));
         if (amount == 0) return;
         emit PenaltyPaid(processor, token, to, amount);
@@ -150,10 +150,10 @@ contract ProcessorRegistry is IProcessorRegistry {
 
     /// @inheritdoc IProcessorRegistry
     function slash(address processor, address token, address reporter) external onlyJudge {
+        if (_isSlashed(processor, token)) return;
         Slash storage one = _slashes[processor][token];
-        if (one.windowEndsAt != 0) return;
         _processors[processor].slashed = true;
-        one.windowEndsAt = uint40(block.timestamp + VICTIM_WINDOW);
+        one.windowEndsAt = uint40(block.timestamp + _victimWindow());
         one.reporter = reporter;
         emit BondSlashed(processor, token, reporter, bondOf(processor, token));
     }
@@ -258,11 +258,21 @@ contract ProcessorRegistry is IProcessorRegistry {
     /// @dev The pot is what is there at the first payment; whoever adds to it later adds to nothing.
     function _afterWindow(address processor, address token) private returns (Slash storage one) {
         one = _slashes[processor][token];
-        if (one.windowEndsAt == 0) revert NotSlashed(processor, token);
+        if (!_isSlashed(processor, token)) revert NotSlashed(processor, token);
         if (block.timestamp < one.windowEndsAt) {
             revert VictimsNotCounted(processor, block.timestamp, one.windowEndsAt);
         }
         if (one.pot == 0) one.pot = bondOf(processor, token);
+    }
+
+    function _isSlashed(address processor, address token) private view returns (bool) {
+        return _slashes[processor][token].windowEndsAt != 0;
+    }
+
+    /// @dev Long enough for a receipt of the last second before it: missed, claimed in the claim window, not cured.
+    function _victimWindow() private view returns (uint256) {
+        IMandateRegistry.Windows memory windows = registry.windows();
+        return Math.max(VICTIM_WINDOW, windows.settleBy + windows.grace + windows.claim + windows.cure);
     }
 
     function _salt(address processor) private pure returns (bytes32) {

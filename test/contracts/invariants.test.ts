@@ -1,4 +1,4 @@
-import { headHex, type Address } from "@bursar/protocol";
+import { headHex, signClose, type Address } from "@bursar/protocol";
 import { expect } from "chai";
 import type { Wallet } from "ethers";
 import fc from "fast-check";
@@ -19,7 +19,6 @@ import {
   stranger,
   type Core,
 } from "./fixture.ts";
-import { signClose } from "./sign-receipted.ts";
 import { signRow } from "./settle-one.ts";
 import { signDebit, signTransfer } from "./sign-direct.ts";
 
