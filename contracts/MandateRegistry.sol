@@ -365,8 +365,8 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
         returns (address processor, address token, uint64 seq, uint40 endedAt, uint40 claimsUntil, bool fallback_)
     {
         StoredMandate storage stored = _mandates[agent];
-        if (stored.state == State.None) return (address(0), address(0), 0, 0, 0, false);
         processor = stored.processor;
+        if (processor == address(0)) return (processor, address(0), 0, 0, 0, false);
         token = escrow.tokenOf(stored.tokenId);
         seq = stored.seq;
         endedAt = _endedAt(stored);

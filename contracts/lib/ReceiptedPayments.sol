@@ -35,13 +35,24 @@ library ReceiptedPayments {
         IMandateRegistry registry,
         IProcessorRegistry processors,
         ReceiptedPayment calldata payment
+    ) internal view returns (Context memory) {
+        return verify(registry, processors, payment, 0);
+    }
+
+    /// @notice The same, until `longer` seconds after the claim window.
+    function verify(
+        IMandateRegistry registry,
+        IProcessorRegistry processors,
+        ReceiptedPayment calldata payment,
+        uint40 longer
     ) internal view returns (Context memory context) {
         uint40 endedAt;
         address agent = payment.agent;
         (context.processor, context.token, context.settled, endedAt, context.claimsUntil, context.abandoned) = registry
             .claimsOf(agent);
         if (context.processor == address(0)) revert UnknownMandate(agent);
-        if (block.timestamp > context.claimsUntil) revert ClaimWindowOver(agent, block.timestamp, context.claimsUntil);
+        uint256 until = context.claimsUntil + longer;
+        if (block.timestamp > until) revert ClaimWindowOver(agent, block.timestamp, until);
         IMandateRegistry.Windows memory windows = registry.windows();
         uint256 latest = uint256(endedAt) + windows.acknowledge + windows.settleBy;
         if (payment.settleBy > latest) revert SettleByTooLate(agent, payment.settleBy, latest);

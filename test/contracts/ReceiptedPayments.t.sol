@@ -42,6 +42,8 @@ contract ReceiptedPaymentsTest {
     address private _agent;
     address private _receiptKey;
     uint256 private _keyUntil = type(uint256).max;
+    /// @dev For how long after the claim window it counts.
+    uint40 private _longer;
 
     error Accepted(bool accepted, bool expected);
     error SameId(uint8 member);
@@ -61,14 +63,16 @@ contract ReceiptedPaymentsTest {
         uint256 agentKey,
         uint256 receiptKey,
         ReceiptedPayment memory payment,
+        uint32 longer,
         int8 now_,
         int8 settleBy,
         int8 keyUntil
     ) external {
+        _longer = longer;
         payment.settleBy = uint64(int64(uint64(LATEST)) + settleBy);
         _keyUntil = uint256(int256(uint256(payment.settleBy)) + keyUntil);
         _sign(agentKey, receiptKey, payment, payment.settleBy);
-        VM.warp(uint256(int256(uint256(CLAIMS_UNTIL)) + now_));
+        VM.warp(uint256(int256(uint256(CLAIMS_UNTIL) + longer) + now_));
         _check(payment, now_ <= 0 && settleBy <= 0 && keyUntil >= 0);
     }
 
@@ -144,7 +148,12 @@ contract ReceiptedPaymentsTest {
     }
 
     function verify(ReceiptedPayment calldata payment) external view returns (ReceiptedPayments.Context memory) {
-        return ReceiptedPayments.verify(IMandateRegistry(address(this)), IProcessorRegistry(address(this)), payment);
+        (IMandateRegistry mandates, IProcessorRegistry processors) = (
+            IMandateRegistry(address(this)),
+            IProcessorRegistry(address(this))
+        );
+        if (_longer == 0) return ReceiptedPayments.verify(mandates, processors, payment);
+        return ReceiptedPayments.verify(mandates, processors, payment, _longer);
     }
 
     function idOf(ReceiptedPayment calldata payment) external pure returns (bytes32) {
