@@ -5,7 +5,7 @@ import { Checker } from "./invariants/check.ts";
 import { Ghost } from "./invariants/ghost.ts";
 import { holdSteps, seatArbiters } from "./invariants/holds.ts";
 import { leave } from "./invariants/leave.ts";
-import { money } from "./invariants/money.ts";
+import { money, opening } from "./invariants/money.ts";
 import { tally, type Play } from "./invariants/play.ts";
 import { registerProcessors, trust } from "./invariants/trust.ts";
 import { Clock, deployWorld } from "./invariants/world.ts";
@@ -27,10 +27,16 @@ describe("Stateful invariants of all contracts together", function () {
 
   after(() => console.log([...tally].map(([n, [a, b]]) => `${n}: ${a} ok, ${b} refused`).join("\n")));
   const step = fc.oneof(...[...money, ...trust, ...holdSteps]);
+  const life = fc
+    .tuple(
+      fc.array(fc.oneof(...opening), { minLength: 3, maxLength: 3 }),
+      fc.array(step, { minLength: DEPTH - 3, maxLength: DEPTH - 3, size: "max" }),
+    )
+    .map((parts) => parts.flat());
 
   it("P1, P3, P4, P5, P7, P9, P13, P15, P16, P17; I1 to I13, I15, I16 after every step of 100 lives", async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { minLength: DEPTH / 2, maxLength: DEPTH, size: "max" }), async (steps) => {
+      fc.asyncProperty(life, async (steps) => {
         const play: Play = {
           world: await networkHelpers.loadFixture(deployWorld),
           ghost: new Ghost(),

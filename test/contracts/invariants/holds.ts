@@ -107,15 +107,17 @@ export async function release(play: Play, hold: GhostHold, by: Caller, parts: nu
 const disputes: Kind[] = [
   kind(
     "dispute",
-    10,
+    22,
     fc.record({
       index,
       by: fc.constantFrom("owner", "owner", "owner", "stranger"),
       kind: fc.constantFrom("not-delivered" as const, "other" as const),
     }),
     async (play, drawn) => {
-      const bought = play.ghost.receipts.filter(({ payment }) =>
-        play.ghost.holds.some(({ address }) => address === payment.line.payee),
+      const bought = play.ghost.receipts.filter(
+        ({ mandate, payment }) =>
+          play.ghost.holds.some(({ address }) => address === payment.line.payee) &&
+          (drawn.index % 8 === 0 || payment.seq <= mandate.seq),
       );
       const receipt = pick(bought, drawn.index);
       if (receipt) await file(play, receipt, drawn);
@@ -123,7 +125,7 @@ const disputes: Kind[] = [
   ),
   kind(
     "answer dispute",
-    4,
+    12,
     fc.record({ index, isEvidence: fc.boolean(), by: fc.nat({ max: 4 }) }),
     async (play, { index, isEvidence, by }) => {
       const dispute = pick(play.ghost.disputes, index);
@@ -155,7 +157,7 @@ const disputes: Kind[] = [
   ),
   kind(
     "escalate",
-    4,
+    12,
     fc.record({ index, by: fc.constantFrom("owner", "payee", "stranger"), fee: fc.constantFrom(FEE, FEE, FEE, 1n) }),
     async (play, drawn) => {
       const dispute = pick(play.ghost.disputes, drawn.index);
@@ -268,7 +270,7 @@ export async function resolveDispute(play: Play, dispute: GhostDispute, by: Call
 const rulings: Kind[] = [
   kind(
     "rule",
-    4,
+    8,
     fc.record({ index, ruling: fc.bigInt({ min: 0n, max: 3n }), isOther: fc.nat({ max: 4 }) }),
     async (play, { index, ruling, isOther }) => {
       const { ghost, world, clock } = play;
@@ -283,11 +285,11 @@ const rulings: Kind[] = [
       solve(play, one, ruling, time);
     },
   ),
-  kind("expire", 3, fc.record({ index, by: index }), async (play, drawn) => {
+  kind("expire", 5, fc.record({ index, by: index }), async (play, drawn) => {
     const one = pick(play.ghost.cases, drawn.index);
     if (one) await expire(play, one, pick(everyone, drawn.by)!);
   }),
-  kind("deliver", 1, fc.record({ index }), async (play, drawn) => {
+  kind("deliver", 2, fc.record({ index }), async (play, drawn) => {
     const one = pick(play.ghost.cases, drawn.index);
     if (!one) return;
     const { time } = play.clock;

@@ -35,17 +35,31 @@ import {
   type GhostMandate,
   type GhostRow,
 } from "./ghost.ts";
-import { attempt, everyone, index, isSubAccount, kind, pick, twoOf, units, type Kind, type Play } from "./play.ts";
+import {
+  amountOf,
+  attempt,
+  everyone,
+  index,
+  isSubAccount,
+  kind,
+  payeeOf,
+  pick,
+  sums,
+  twoOf,
+  units,
+  type Kind,
+  type Play,
+} from "./play.ts";
 import { BATCH_CIRCUIT, deployer, keyOf, operators, owners, payees, stranger } from "./world.ts";
 
 const DAY = 86_400n;
 export const HOLDBACK = DAY;
 
 const deposits: Kind[] = [
-  kind("deposit", 3, fc.record({ by: twoOf, amount: units }), async (play, { by, amount }) => {
+  kind("deposit", 2, fc.record({ by: twoOf, amount: sums }), async (play, { by, amount }) => {
     await deposit(play, by, amount);
   }),
-  kind("withdraw", 2, fc.record({ by: twoOf, amount: units }), async (play, { by, amount }) => {
+  kind("withdraw", 2, fc.record({ by: twoOf, amount: sums }), async (play, { by, amount }) => {
     const { world, ghost } = play;
     const owner = owners[by]!;
     const allowed = !ghost.paused && amount <= ghost.accounts.freeOf(owner.address);
@@ -66,7 +80,7 @@ const deposits: Kind[] = [
     const call = world.escrow.withdrawCredit.populateTransaction(world.token, stranger.address);
     if (await attempt(play, "take", allowed, account, call)) ghost.accounts.sweep(account.address);
   }),
-  kind("donate", 1, fc.record({ amount: units }), async (play, { amount }) => {
+  kind("donate", 1, fc.record({ amount: sums }), async (play, { amount }) => {
     const { world, ghost } = play;
     const call = world.dollar.mint.populateTransaction(world.addresses.escrow, amount);
     if (await attempt(play, "donate", !ghost.paused, stranger, call)) ghost.accounts.donated += amount;
@@ -87,11 +101,11 @@ const surroundings: Kind[] = [
   }),
   kind(
     "wait",
-    7,
+    22,
     fc.record({
       seconds: fc.oneof(
-        { weight: 4, arbitrary: fc.bigInt({ min: 60n, max: 2n * 3_600n }) },
-        { weight: 4, arbitrary: fc.bigInt({ min: 3_600n, max: 40n * 3_600n }) },
+        { weight: 10, arbitrary: fc.bigInt({ min: 60n, max: 2n * 3_600n }) },
+        { weight: 10, arbitrary: fc.bigInt({ min: 3_600n, max: 30n * 3_600n }) },
         { weight: 1, arbitrary: fc.bigInt({ min: 3n * DAY, max: 20n * DAY }) },
       ),
     }),
@@ -99,7 +113,7 @@ const surroundings: Kind[] = [
       await clock.wait(seconds);
     },
   ),
-  kind("intrude", 3, fc.record({ by: index, index, which: fc.nat({ max: 12 }) }), async (play, drawn) => {
+  kind("intrude", 2, fc.record({ by: index, index, which: fc.nat({ max: 12 }) }), async (play, drawn) => {
     const { world, ghost } = play;
     const by = pick(everyone, drawn.by)!;
     const agent = pick(ghost.mandates, drawn.index)?.address ?? by.address;
@@ -132,11 +146,11 @@ const mandates: Kind[] = [
       by: twoOf,
       operator: twoOf,
       budget: fc.oneof(
-        { weight: 4, arbitrary: fc.bigInt({ min: 1n, max: 3_000n }) },
+        { weight: 4, arbitrary: fc.bigInt({ min: 500n, max: 12_000n }) },
         { weight: 1, arbitrary: fc.bigInt({ min: FLOOR, max: 2n * FLOOR }) },
       ),
       listed: fc.nat({ max: 3 }),
-      days: fc.constantFrom(1n, 1n, 10n),
+      days: fc.constantFrom(1n, 10n, 30n),
       funded: fc.nat({ max: 4 }),
     }),
     async (play, { by, operator, budget, listed, days, funded }) => {
@@ -152,7 +166,7 @@ const mandates: Kind[] = [
   }),
   kind(
     "revoke",
-    2,
+    4,
     fc.record({ index, by: fc.constantFrom("owner", "signed", "stranger", "forged") }),
     async (play, { index, by }) => {
       const mandate = pick(play.ghost.mandates, index);
@@ -176,7 +190,7 @@ const mandates: Kind[] = [
   ),
   kind(
     "acknowledge",
-    3,
+    6,
     fc.record({ index, ahead: fc.bigInt({ min: 0n, max: 2n }), direct: units, honest: fc.boolean() }),
     async (play, { index, ahead, direct, honest }) => {
       const mandate = pick(play.ghost.mandates, index);
@@ -185,7 +199,7 @@ const mandates: Kind[] = [
       const allowed = mandate.state === "revoked" && !mandate.acknowledged && isAnswerable(mandate, time);
       const acknowledged = {
         seq: mandate.seq + ahead,
-        directSpent: mandate.directSpent + (direct < 1_200n ? direct : 0n),
+        directSpent: mandate.directSpent + amountOf(mandate, direct),
         head: mandate.base + (honest ? ahead : 1_000n),
       };
       const call = play.world.registry.acknowledge.populateTransaction(
@@ -245,14 +259,15 @@ export async function close(play: Play, mandate: GhostMandate): Promise<boolean>
 const debits: Kind[] = [
   kind(
     "settle",
-    12,
+    30,
     fc.record({
       index,
       also: index,
+      isAlone: fc.constantFrom(true, true, false),
       amounts: fc.array(units, { minLength: 1, maxLength: 3 }),
-      to: fc.nat({ max: 2 }),
-      isHonest: fc.boolean(),
-      wrong: fc.constantFrom("nothing", "nothing", "nothing", "nothing", "credits", "sender", "evaluation"),
+      to: payeeOf,
+      isHonest: fc.constantFrom(true, true, false),
+      wrong: fc.constantFrom("nothing", "nothing", "nothing", "nothing", "nothing", "credits", "sender", "evaluation"),
     }),
     async (play, drawn) => {
       await settle(play, drawn);
@@ -264,13 +279,13 @@ const debits: Kind[] = [
   }),
   kind(
     "direct",
-    6,
+    8,
     fc.record({
       index,
       amount: fc.oneof({ weight: 9, arbitrary: units }, { weight: 1, arbitrary: fc.constant(0n) }),
       form: fc.constantFrom("transfer" as const, "debit" as const),
       nonce: fc.bigInt({ min: 0n, max: 3n }),
-      to: fc.nat({ max: 2 }),
+      to: payeeOf,
     }),
     async (play, drawn) => {
       const mandate = pick(play.ghost.mandates, drawn.index);
@@ -284,9 +299,11 @@ const lastBatches = new WeakMap<Play["ghost"], { from: { address: string }; call
 async function payDirectly(
   play: Play,
   mandate: GhostMandate,
-  { amount, form, nonce, to }: { amount: bigint; form: "transfer" | "debit"; nonce: bigint; to: number },
+  drawn: { amount: bigint; form: "transfer" | "debit"; nonce: bigint; to: number },
 ): Promise<void> {
   const { world, ghost, clock } = play;
+  const { form, nonce, to } = drawn;
+  const amount = amountOf(mandate, drawn.amount);
   const account = accountAt(play, mandate, to);
   const order = { payee: account, value: amount, nonce, payees: mandate.payees };
   const call = async (): Promise<ContractTransaction> =>
@@ -312,6 +329,8 @@ async function payDirectly(
   ghost.accounts.addCredit(account, amount);
 }
 
+/** With what a life begins. */
+export const opening: readonly Kind[] = mandates.slice(0, 1);
 export const money: readonly Kind[] = [...deposits, ...surroundings, ...mandates, ...debits];
 
 export async function deposit(play: Play, by: number, amount: bigint): Promise<void> {
@@ -363,7 +382,7 @@ async function open(
     owner,
     processor,
     budget,
-    paymentCap: least(budget, budget < FLOOR ? 1_000n : FLOOR),
+    paymentCap: least(budget, amountOf({ budget }, 1_000n)),
     payees: drawn.isListed ? [payees[0].address, hold] : [],
   };
   const validUntil = clock.time + drawn.days * DAY;
@@ -421,7 +440,6 @@ function end(mandate: GhostMandate, time: bigint): void {
   mandate.closesAt = mandate.revokedAt + TAIL;
 }
 
-/** A payee, the other, or the mandate's hold for the first. */
 export function accountAt({ ghost }: Play, mandate: GhostMandate, to: number): Address {
   return payees[to]?.address ?? ghost.holds.find((hold) => hold.mandate === mandate)!.address;
 }
@@ -435,6 +453,7 @@ interface Part {
 interface SettleDraw {
   readonly index: number;
   readonly also: number;
+  readonly isAlone: boolean;
   readonly amounts: bigint[];
   readonly to: number;
   /** Whether it settles what receipts promise, where there are any. */
@@ -445,7 +464,10 @@ interface SettleDraw {
 /** Settles a row of one or two mandates through the real settlement contract, whose verifier believes everything. */
 async function settle(play: Play, drawn: SettleDraw): Promise<void> {
   const { world, ghost, clock } = play;
-  const chosen = new Set([pick(ghost.mandates, drawn.index), pick(ghost.mandates, drawn.also)]);
+  const chosen = new Set([
+    pick(ghost.mandates, drawn.index),
+    ...(drawn.isAlone ? [] : [pick(ghost.mandates, drawn.also)]),
+  ]);
   const parts = [...chosen]
     .filter((mandate) => mandate !== undefined)
     .sort((one, two) => (BigInt(one.address) < BigInt(two.address) ? -1 : 1))
@@ -485,7 +507,7 @@ function partOf(play: Play, mandate: GhostMandate, { amounts, to, isHonest }: Se
     const seq = mandate.seq + 1n + BigInt(i);
     const receipt = play.ghost.receipts.find((one) => one.mandate === mandate && one.payment.seq === seq);
     if (isHonest && receipt) return receipt.payment.line;
-    return { payee: accountAt(play, mandate, to), amount, ref: ZeroHash as Hex };
+    return { payee: accountAt(play, mandate, to), amount: amountOf(mandate, amount), ref: ZeroHash as Hex };
   });
   const { address: agent, seq, base } = mandate;
   const head = base + BigInt(lines.length);

@@ -3,7 +3,7 @@ import { expect } from "chai";
 import { AbiCoder, getAddress, keccak256, zeroPadValue, type ContractTransaction } from "ethers";
 import fc from "fast-check";
 
-import type { Ghost, GhostReceipt } from "./ghost.ts";
+import { FLOOR, type Ghost, type GhostMandate, type GhostReceipt } from "./ghost.ts";
 import { arbiters, deployer, operators, owners, payees, stranger, type Clock, type World } from "./world.ts";
 
 /** What a step acts on. */
@@ -20,9 +20,11 @@ export interface Step {
 }
 
 /** A kind of step: how often it comes, what is drawn for it, and what it does. */
-export interface Kind {
+export interface Kind<A = never> {
+  readonly name: string;
   readonly weight: number;
   readonly arbitrary: fc.Arbitrary<Step>;
+  readonly perform: (play: Play, args: A) => Promise<void>;
 }
 
 /**
@@ -34,23 +36,31 @@ export function kind<A>(
   weight: number,
   args: fc.Arbitrary<A>,
   perform: (play: Play, args: A) => Promise<void>,
-): Kind {
+): Kind<A> {
   const arbitrary = args.map((drawn) => ({
     name,
     run: (play: Play) => perform(play, drawn),
     [fc.toStringMethod]: () => `${name}(${fc.stringify(drawn)})`,
   }));
-  return { weight, arbitrary };
+  return { name, weight, arbitrary, perform };
 }
 
 export const index = fc.nat({ max: 31 });
 export const twoOf = fc.nat({ max: 1 });
 
-/** Units of a payment or a budget: mostly small, now and then as large as a bond. */
-export const units = fc.oneof(
+/** A payment of a small mandate, in units; one of a mandate as large as a bond is {@link amountOf} times that. */
+export const units = fc.bigInt({ min: 1n, max: 1_050n });
+export const amountOf = ({ budget }: Pick<GhostMandate, "budget">, drawn: bigint): bigint =>
+  budget < FLOOR ? drawn : drawn * 10_000_000n;
+
+/** What is deposited or taken out, in units. */
+export const sums = fc.oneof(
   { weight: 5, arbitrary: fc.bigInt({ min: 1n, max: 1_200n }) },
   { weight: 1, arbitrary: fc.bigInt({ min: 5_000_000_000n, max: 12_000_000_000n }) },
 );
+
+/** The first payee, the other, or the mandate's hold for the first. */
+export const payeeOf = fc.constantFrom(0, 1, 2, 2);
 
 export const pick = <T>(list: readonly T[], at: number): T | undefined => list[at % Math.max(list.length, 1)];
 

@@ -22,7 +22,22 @@ import {
   type GhostProcessor,
   type GhostReceipt,
 } from "./ghost.ts";
-import { attempt, everyone, idOf, index, kind, pick, subAccount, twoOf, units, type Kind, type Play } from "./play.ts";
+import {
+  amountOf,
+  attempt,
+  everyone,
+  idOf,
+  index,
+  kind,
+  payeeOf,
+  pick,
+  subAccount,
+  sums,
+  twoOf,
+  units,
+  type Kind,
+  type Play,
+} from "./play.ts";
 import { INCLUSION_CIRCUIT, keyOf, operators, owners, stranger } from "./world.ts";
 
 type Caller = (typeof everyone)[number];
@@ -34,13 +49,13 @@ const [REPORTER_SHARE, REPORTER_MOST] = [20n, 500_000_000n];
 const receipts: Kind[] = [
   kind(
     "promise",
-    12,
+    26,
     fc.record({
       index,
       /** How far ahead of what is settled; 3 is what is settled already. */
       ahead: fc.constantFrom(0n, 0n, 0n, 1n, 2n, 3n),
       amount: units,
-      to: fc.nat({ max: 2 }),
+      to: payeeOf,
       settleIn: fc.bigInt({ min: 0n, max: WINDOWS.settleBy }),
       isFork: fc.nat({ max: 3 }),
     }),
@@ -58,11 +73,12 @@ async function promise(
   drawn: { ahead: bigint; amount: bigint; to: number; settleIn: bigint; isFork: boolean },
 ): Promise<void> {
   const isPast = drawn.ahead === 3n;
+  const amount = amountOf(mandate, drawn.amount);
   const seq = isPast ? most(mandate.seq, 1n) : mandate.seq + 1n + drawn.ahead;
-  const head = headHex(mandate.base + (drawn.isFork || isPast ? 1_000n + drawn.amount : seq - mandate.seq));
+  const head = headHex(mandate.base + (drawn.isFork || isPast ? 1_000n + amount : seq - mandate.seq));
   const play = { world, ghost, clock };
-  const line = { payee: accountAt(play, mandate, drawn.to), amount: drawn.amount, ref: id("ref") as Hex };
-  const spent = mandate.spent + drawn.amount;
+  const line = { payee: accountAt(play, mandate, drawn.to), amount, ref: id("ref") as Hex };
+  const spent = mandate.spent + amount;
   const settleBy = clock.time + drawn.settleIn;
   const { address: agent, processor } = mandate;
   const message: Receipt = { agent, seq, ...line, head, settleBy, logIndex: 0n };
@@ -94,11 +110,14 @@ function isReceipted(receipt: GhostReceipt, time: bigint, late = 0n): boolean {
 const claims: Kind[] = [
   kind(
     "file",
-    8,
+    20,
     fc.record({ indices: fc.array(index, { minLength: 1, maxLength: 2 }), by: index }),
     async (play, { indices, by }) => {
       const { world, ghost, clock } = play;
-      const chosen = indices.map((at) => pick(ghost.receipts, at)).filter((one) => one !== undefined);
+      const unsettled = ghost.receipts.filter(({ mandate, payment }) => payment.seq > mandate.seq);
+      const chosen = indices
+        .map((at) => pick(at % 8 === 0 ? ghost.receipts : unsettled, at))
+        .filter((one) => one !== undefined);
       if (chosen.length === 0) return;
       const sender = pick(everyone, by)!;
       const { time } = clock;
@@ -111,7 +130,7 @@ const claims: Kind[] = [
       if (await attempt(play, "file", allowed, sender, call)) fileAll(play, chosen, sender.address, time);
     },
   ),
-  kind("resolve", 8, fc.record({ index, by: index }), async (play, drawn) => {
+  kind("resolve", 14, fc.record({ index, by: index }), async (play, drawn) => {
     const receipt = pick([...play.ghost.claims.values()], drawn.index)?.receipt;
     if (receipt) await resolve(play, receipt, pick(everyone, drawn.by)!);
   }),
@@ -198,7 +217,7 @@ function payFromLock({ ghost }: Play, mandate: GhostMandate, payee: Address, amo
 }
 
 const challenges: Kind[] = [
-  kind("equivocate", 2, fc.record({ first: index, second: index, by: index }), async (play, drawn) => {
+  kind("equivocate", 3, fc.record({ first: index, second: index, by: index }), async (play, drawn) => {
     const { world, ghost, clock } = play;
     const first = pick(ghost.receipts, drawn.first);
     if (!first) return;
@@ -219,7 +238,7 @@ const challenges: Kind[] = [
     if (await attempt(play, "equivocate", allowed, sender, call))
       ghost.slash(first.mandate.processor, sender.address, time);
   }),
-  kind("challenge", 8, fc.record({ index, by: fc.nat({ max: 2 }) }), async (play, drawn) => {
+  kind("challenge", 12, fc.record({ index, by: fc.nat({ max: 2 }) }), async (play, drawn) => {
     const { world, ghost, clock } = play;
     const settled = ghost.receipts.filter(({ mandate, payment }) => payment.seq <= mandate.seq);
     const receipt = pick(drawn.index % 4 === 0 ? ghost.receipts : settled, drawn.index);
@@ -245,14 +264,14 @@ const challenges: Kind[] = [
   }),
   kind(
     "answer",
-    6,
+    8,
     fc.record({ index, by: index, wrong: fc.constantFrom("nothing", "nothing", "nothing", "row", "proof", "credits") }),
     async (play, drawn) => {
       const challenge = pick([...play.ghost.challenges.values()], drawn.index);
       if (challenge) await answer(play, challenge, { ...drawn, by: pick(everyone, drawn.by)! });
     },
   ),
-  kind("uphold", 5, fc.record({ index, by: index }), async (play, drawn) => {
+  kind("uphold", 6, fc.record({ index, by: index }), async (play, drawn) => {
     const challenge = pick([...play.ghost.challenges.values()], drawn.index);
     if (challenge) await uphold(play, challenge, pick(everyone, drawn.by)!);
   }),
@@ -335,21 +354,21 @@ const bonds: Kind[] = [
     if (await attempt(play, "rebond", processor.unbondingAt !== null, processor.account, call))
       processor.unbondingAt = null;
   }),
-  kind("add bond", 2, fc.record({ operator: twoOf, amount: units }), async (play, { operator, amount }) => {
+  kind("add bond", 2, fc.record({ operator: twoOf, amount: sums }), async (play, { operator, amount }) => {
     const { world, ghost } = play;
     const { bondAccount, account } = ghost.processors[operator]!;
     const call = world.escrow.deposit.populateTransaction(world.token, amount, bondAccount);
     if (await attempt(play, "add bond", !ghost.paused, account, call)) ghost.accounts.deposit(bondAccount, amount);
   }),
-  kind("take bond", 2, fc.record({ operator: twoOf }), async (play, { operator }) => {
+  kind("take bond", 3, fc.record({ operator: twoOf }), async (play, { operator }) => {
     await takeBond(play, play.ghost.processors[operator]!);
   }),
-  kind("pay victim", 3, fc.record({ operator: twoOf, index, by: index }), async (play, drawn) => {
+  kind("pay victim", 5, fc.record({ operator: twoOf, index, by: index }), async (play, drawn) => {
     const processor = play.ghost.processors[drawn.operator]!;
     const victim = pick([...processor.victims.keys()], drawn.index) ?? (id("nobody") as Hex);
     await payVictim(play, processor, victim, pick(everyone, drawn.by)!);
   }),
-  kind("finish slash", 2, fc.record({ operator: twoOf, by: index }), async (play, drawn) => {
+  kind("finish slash", 3, fc.record({ operator: twoOf, by: index }), async (play, drawn) => {
     await finishSlash(play, play.ghost.processors[drawn.operator]!, pick(everyone, drawn.by)!);
   }),
 ];

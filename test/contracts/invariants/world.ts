@@ -143,7 +143,8 @@ export class Clock {
     this.time += 1n;
     try {
       const transaction = { from, to, data, value: `0x${value.toString(16)}`, gas: GAS };
-      await connection.provider.request({ method: "eth_sendTransaction", params: [transaction] });
+      const hash = await connection.provider.request({ method: "eth_sendTransaction", params: [transaction] });
+      this.last = hash as string;
       return true;
     } catch (error) {
       this.failure = String(error);
@@ -152,6 +153,8 @@ export class Clock {
     }
   }
 
+  /** Hash of the last call that went through. */
+  last = "";
   /** Why the last refused call was refused. */
   failure = "";
 
