@@ -15,11 +15,19 @@ contract ProcessorRegistry is IProcessorRegistry {
         uint256 owed;
     }
 
+    /// @dev What a bond paid as penalties in the period that began then.
+    struct Penalties {
+        uint40 since;
+        uint216 paid;
+    }
+
     uint256 private constant FLOOR_UNITS = 10_000e6;
     uint256 private constant LEVERAGE = 10;
     uint256 private constant NEW_LEVERAGE = 3;
     uint256 private constant NEW_FOR = 30 days;
     uint256 private constant UNBONDING = 14 days;
+    uint256 private constant PENALTY_PERIOD = 14 days;
+    uint256 private constant PENALTY_SHARE = 10;
     uint256 private constant VICTIM_WINDOW = 7 days;
     uint256 private constant REPORTER_SHARE = 20;
     uint256 private constant REPORTER_UNITS = 500e6;
@@ -36,6 +44,7 @@ contract ProcessorRegistry is IProcessorRegistry {
     /// @dev The last `settleBy` that a key can have promised.
     mapping(address processor => mapping(address key => uint256)) private _keyUntil;
     mapping(address processor => mapping(address token => uint256)) private _covered;
+    mapping(address processor => mapping(address token => Penalties)) private _penalties;
     mapping(address processor => mapping(address token => Slash)) private _slashes;
     mapping(address processor => mapping(address token => mapping(bytes32 id => Victim))) private _victims;
     mapping(bytes32 id => bool) private _wasVictim;
@@ -141,9 +150,11 @@ contract ProcessorRegistry is IProcessorRegistry {
 
     /// @inheritdoc IProcessorRegistry
     function penalize(address processor, address token, address to, uint256 units) external onlyJudge {
-        if (_isSlashed(processor, token)) return;
-        uint256 amount = Math.min(units * escrow.unitScale(token), bondOf(processor, token));
+        uint256 amount = Math.min(units * escrow.unitScale(token), penaltyLeftOf(processor, token));
         if (amount == 0) return;
+        uint256 paid = _penaltiesOf(processor, token) + amount;
+        if (paid == amount) _penalties[processor][token].since = uint40(block.timestamp);
+        _penalties[processor][token].paid = uint216(paid);
         emit PenaltyPaid(processor, token, to, amount);
         escrow.pay(token, _salt(processor), to, amount);
     }
@@ -233,6 +244,13 @@ contract ProcessorRegistry is IProcessorRegistry {
     }
 
     /// @inheritdoc IProcessorRegistry
+    function penaltyLeftOf(address processor, address token) public view returns (uint256) {
+        if (_isSlashed(processor, token)) return 0;
+        uint256 paid = _penaltiesOf(processor, token);
+        return Math.saturatingSub((bondOf(processor, token) + paid) / PENALTY_SHARE, paid);
+    }
+
+    /// @inheritdoc IProcessorRegistry
     function bondOf(address processor, address token) public view returns (uint256) {
         return escrow.balanceOf(token, bondAccountOf(processor));
     }
@@ -263,6 +281,12 @@ contract ProcessorRegistry is IProcessorRegistry {
             revert VictimsNotCounted(processor, block.timestamp, one.windowEndsAt);
         }
         if (one.pot == 0) one.pot = bondOf(processor, token);
+    }
+
+    /// @dev In this period; 0 if the last one is over.
+    function _penaltiesOf(address processor, address token) private view returns (uint256) {
+        Penalties storage period = _penalties[processor][token];
+        return block.timestamp < period.since + PENALTY_PERIOD ? period.paid : 0;
     }
 
     function _isSlashed(address processor, address token) private view returns (bool) {

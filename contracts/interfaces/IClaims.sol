@@ -60,7 +60,7 @@ interface IClaims {
 
     /// @notice Files claims. A payment is claimable when its settle-by and the grace are over, or when the processor
     /// settles the mandate no more. The penalty for each that was missed is a tenth of its amount, for its payee, and for
-    /// all of them at least 0.50 tokens, the difference for the caller.
+    /// all of them at least 0.50 tokens, the difference for the caller; as far as {IProcessorRegistry.penaltyLeftOf} reaches.
     /// @dev Reverts with the errors above or those of {ReceiptedPayments} and {IMandateRegistry.reserveClaim}.
     function file(ReceiptedPayment[] calldata payments) external;
 

@@ -110,7 +110,7 @@ interface IProcessorRegistry {
     /// @notice A mandate is closed: its budget no longer counts. Only the registry. Never reverts for it.
     function uncover(address processor, address token, uint256 units) external;
 
-    /// @notice Pays a penalty from the bond in this token, as far as it reaches; nothing once that is slashed. Only the judges.
+    /// @notice Pays a penalty from the bond in this token, as far as {penaltyLeftOf} reaches. Only the judges.
     function penalize(address processor, address token, address to, uint256 units) external;
 
     /// @notice Takes the whole bond in this token for its victims; again, it changes nothing. Only the judges.
@@ -135,6 +135,11 @@ interface IProcessorRegistry {
 
     /// @notice What those budgets may be, with the bond as it is.
     function capacityOf(address processor, address token) external view returns (uint256);
+
+    /// @notice What penalties may still take of the bond: in 14 days, counted from the first, a tenth of it, and nothing once it
+    /// is slashed. Without that limit a processor could pay its bond out to itself, ahead of its victims, by receipts that
+    /// it misses; and whoever files dust one by one could take the bond of a processor that is late once.
+    function penaltyLeftOf(address processor, address token) external view returns (uint256);
 
     /// @notice Whether `key` signs for the processor a receipt that promises settlement by `settleBy`.
     function isReceiptKey(address processor, address key, uint256 settleBy) external view returns (bool);

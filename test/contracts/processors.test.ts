@@ -1,4 +1,4 @@
-import { signMandate, type Address, type Mandate } from "@bursar/protocol";
+import { signMandate, type Address, type Hex, type Mandate } from "@bursar/protocol";
 import { expect } from "chai";
 import { Signature, ZeroAddress, ZeroHash } from "ethers";
 import fc from "fast-check";
@@ -387,6 +387,26 @@ describe("ProcessorRegistry", () => {
         .to.be.revertedWithCustomError(processors, "Slashed")
         .withArgs(other.address);
     });
+    it("P16 bond_outlives_receipts: nobody takes it out by receipts of its own that it misses, large or many", async () => {
+      const { agent } = await open(context, { processor: other.address, budget: 3n * FLOOR, paymentCap: 3n * FLOOR });
+      const friend = freshKey().address as Address;
+      const forks = await Promise.all(
+        [1n, 2n, 3n].map((nth) =>
+          receipted(context, agent, { key: other, payee: friend, amount: FLOOR, head: ethers.toBeHex(nth, 32) as Hex }),
+        ),
+      );
+      const dust = await Promise.all(
+        [2n, 3n].map((seq) => receipted(context, agent, { key: other, payee: friend, amount: 1n, seq })),
+      );
+      await networkHelpers.time.increase(WINDOWS.settleBy + WINDOWS.grace);
+      await context.claims.connect(stranger).file([dust[0]!]);
+      expect(await bondOf()).to.equal(FLOOR - 500_000n);
+      await context.claims.connect(stranger).file(forks);
+      await context.claims.connect(stranger).file([dust[1]!]);
+      expect(await bondOf()).to.equal(FLOOR - FLOOR / 10n);
+      expect(await creditOf(friend)).to.equal(FLOOR / 10n - 500_000n);
+      expect(await creditOf(stranger.address)).to.equal(500_000n);
+    });
     it("takes no new mandates from the request on, and again after it is cancelled", async () => {
       await processors.requestUnbonding();
       const since = await now();
@@ -517,9 +537,9 @@ describe("ProcessorRegistry", () => {
         [first, FLOOR],
         [second, 2n * FLOOR],
       ]);
-      // A tenth each as penalties, at filing.
-      const pot = FLOOR - (3n * FLOOR) / 10n;
-      expect([await creditOf(first), await creditOf(second)]).to.deep.equal([FLOOR / 10n, (2n * FLOOR) / 10n]);
+      // A tenth of the first is all that the bond gives as penalties.
+      const pot = FLOOR - FLOOR / 10n;
+      expect([await creditOf(first), await creditOf(second)]).to.deep.equal([FLOOR / 10n, 0n]);
       await networkHelpers.time.increase(VICTIM_WINDOW);
       const shares = [pot / 3n, (2n * pot) / 3n];
       for (const [index, payment] of payments.entries())
@@ -527,7 +547,7 @@ describe("ProcessorRegistry", () => {
           .to.emit(processors, "VictimPaid")
           .withArgs(other.address, context.token, idOf(payment), payment.line.payee, shares[index]);
       expect(await creditOf(first)).to.equal(FLOOR / 10n + shares[0]!);
-      expect(await creditOf(second)).to.equal((2n * FLOOR) / 10n + shares[1]!);
+      expect(await creditOf(second)).to.equal(shares[1]!);
       await expect(processors.finishSlash(other.address, context.token))
         .to.emit(processors, "SlashFinished")
         .withArgs(other.address, context.token, 0n, 0n);
@@ -639,16 +659,13 @@ describe("ProcessorRegistry", () => {
         [first, FLOOR],
         [second, FLOOR],
       ]);
-      await postBond(context, other, FLOOR / 5n);
+      await postBond(context, other, FLOOR / 10n);
       await networkHelpers.time.increase(VICTIM_WINDOW);
       await processors.payVictim(other.address, context.token, idOf(payments[0]!));
       expect((await processors.slashOf(other.address, context.token)).pot).to.equal(FLOOR);
       await postBond(context, other, FLOOR);
       await processors.payVictim(other.address, context.token, idOf(payments[1]!));
-      expect([await creditOf(first), await creditOf(second)]).to.deep.equal([
-        FLOOR / 10n + FLOOR / 2n,
-        FLOOR / 10n + FLOOR / 2n,
-      ]);
+      expect([await creditOf(first), await creditOf(second)]).to.deep.equal([FLOOR / 10n + FLOOR / 2n, FLOOR / 2n]);
       await expect(processors.finishSlash(other.address, context.token))
         .to.emit(processors, "SlashFinished")
         .withArgs(other.address, context.token, 0n, 0n);
@@ -742,26 +759,51 @@ describe("ProcessorRegistry", () => {
         judge.address,
         challenges.address,
       );
-      await registerWithBond({ ...context, processors: deployed }, other, bond);
+      await deployed.connect(other).register(other.address, URI);
+      if (bond > 0n) await postBond({ ...context, processors: deployed }, other, bond);
       return deployed.connect(judge);
     }
 
-    it("both may take from bonds, as far as these reach", async () => {
-      const own = await judged(100n);
+    it("both take penalties from a bond, of a tenth of it in 14 days from the first", async () => {
+      const own = await judged(1_000n);
+      const left = async (): Promise<bigint> => own.penaltyLeftOf(other.address, context.token);
+      expect(await left()).to.equal(100n);
       await expect(own.penalize(other.address, context.token, payee.address, 30n))
         .to.emit(own, "PenaltyPaid")
         .withArgs(other.address, context.token, payee.address, 30n);
+      const since = await now();
+      expect(await left()).to.equal(70n);
       await expect(own.connect(challenges).penalize(other.address, context.token, stranger.address, 71n))
         .to.emit(own, "PenaltyPaid")
         .withArgs(other.address, context.token, stranger.address, 70n);
       for (const units of [0n, 1n])
         await expect(own.penalize(other.address, context.token, payee.address, units)).not.to.emit(own, "PenaltyPaid");
       expect([await creditOf(payee.address), await creditOf(stranger.address)]).to.deep.equal([30n, 70n]);
+
+      await at(since + 14n * DAY - 1n);
+      await expect(own.penalize(other.address, context.token, payee.address, 1n)).not.to.emit(own, "PenaltyPaid");
+      await at(since + 14n * DAY);
+      await own.penalize(other.address, context.token, payee.address, 1_000n);
+      expect([await creditOf(payee.address), await own.bondOf(other.address, context.token)]).to.deep.equal([
+        30n + 90n,
+        810n,
+      ]);
+    });
+    it("what is added to a bond adds to its penalties, of each token by itself", async () => {
+      const own = await judged(1_000n);
+      const token = await ethers.deployContract("TokenWithDecimals", [6]);
+      await postBond({ ...context, processors: own }, other, 500n, token);
+      await own.penalize(other.address, context.token, payee.address, 100n);
+      await postBond({ ...context, processors: own }, other, 1_000n);
+      expect(await own.penaltyLeftOf(other.address, context.token)).to.equal(100n);
+      expect(await own.penaltyLeftOf(other.address, await token.getAddress())).to.equal(50n);
+      expect(await own.penaltyLeftOf(stranger.address, context.token)).to.equal(0n);
     });
     it("a bond that is slashed pays no penalty: it is its victims'", async () => {
       const own = await judged(100n);
       await own.slash(other.address, context.token, payee.address);
-      await expect(own.penalize(other.address, context.token, payee.address, 30n)).not.to.emit(own, "PenaltyPaid");
+      await expect(own.penalize(other.address, context.token, payee.address, 10n)).not.to.emit(own, "PenaltyPaid");
+      expect(await own.penaltyLeftOf(other.address, context.token)).to.equal(0n);
       expect(await own.bondOf(other.address, context.token)).to.equal(100n);
     });
     it("counts nobody whose bond was not slashed, and each id once, whatever its payee, sum and token", async () => {
@@ -777,8 +819,7 @@ describe("ProcessorRegistry", () => {
       expect([await creditOf(payee.address), await creditOf(stranger.address)]).to.deep.equal([10n, 0n]);
     });
     it("of nothing shares nothing", async () => {
-      const own = await judged(1n);
-      await own.penalize(other.address, context.token, payee.address, 1n);
+      const own = await judged(0n);
       await own.slash(other.address, context.token, stranger.address);
       await own.addVictim(other.address, context.token, ID, payee.address, 10n);
       await networkHelpers.time.increase(VICTIM_WINDOW);

@@ -9,11 +9,13 @@ export const TAIL = WINDOWS.settleBy + WINDOWS.grace + WINDOWS.claim;
 export const NOTICE = 3_600n;
 export const UNBONDING = 14n * 86_400n;
 export const VICTIM_WINDOW = 7n * 86_400n;
+/** In which penalties take at most one part in so many of a bond. */
+export const [PENALTY_PERIOD, PENALTY_MOST] = [14n * 86_400n, 10n] as const;
 export const FLOOR = 10_000_000_000n;
 export const DEPOSIT = 1_000_000n;
 export const BURNED = "0x000000000000000000000000000000000000dEaD" as Address;
 /** Seconds after the claims' last in which a challenge may still be opened. */
-export const LATE_CHALLENGES = 0n;
+export const LATE_CHALLENGES = WINDOWS.cure;
 
 const get = (map: Map<Address, bigint>, account: Address): bigint => map.get(account) ?? 0n;
 
@@ -94,6 +96,7 @@ export interface GhostProcessor {
   unbondingAt: bigint | null;
   coversUntil: bigint;
   covered: bigint;
+  penalties: { since: bigint; paid: bigint };
   slash: GhostSlash | null;
   readonly victims: Map<Hex, { payee: Address; owed: bigint }>;
 }
@@ -236,11 +239,15 @@ export class Ghost {
     return this.accounts.balanceOf(processor.bondAccount);
   }
 
-  penalize(processor: GhostProcessor, to: Address, units: bigint): void {
+  penalize(processor: GhostProcessor, to: Address, units: bigint, time: bigint): void {
     if (processor.slash) return;
-    const bond = this.bondOf(processor);
-    const amount = units < bond ? units : bond;
-    if (amount > 0n) this.accounts.pay(processor.bondAccount, to, amount);
+    const { penalties } = processor;
+    const paid = time < penalties.since + PENALTY_PERIOD ? penalties.paid : 0n;
+    const limit = (this.bondOf(processor) + paid) / PENALTY_MOST;
+    const amount = least(units, limit > paid ? limit - paid : 0n);
+    if (amount === 0n) return;
+    processor.penalties = { since: paid === 0n ? time : penalties.since, paid: paid + amount };
+    this.accounts.pay(processor.bondAccount, to, amount);
   }
 
   slash(processor: GhostProcessor, reporter: Address, time: bigint): void {

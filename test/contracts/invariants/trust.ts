@@ -104,7 +104,8 @@ const isOfKey = ({ mandate, key, payment }: GhostReceipt): boolean =>
 /** Whether claims and challenges take the receipt, `late` seconds after the claims' last. */
 function isReceipted(receipt: GhostReceipt, time: bigint, late = 0n): boolean {
   const end = endedAt(receipt.mandate);
-  return time <= end + TAIL + late && receipt.payment.settleBy <= end + WINDOWS.settleBy && isOfKey(receipt);
+  const latest = end + WINDOWS.acknowledge + WINDOWS.settleBy;
+  return time <= end + TAIL + late && receipt.payment.settleBy <= latest && isOfKey(receipt);
 }
 
 const claims: Kind[] = [
@@ -138,16 +139,20 @@ const claims: Kind[] = [
 
 const isMissed = ({ payment }: GhostReceipt, time: bigint): boolean => time > payment.settleBy + WINDOWS.grace;
 
+/** Whether the owner permitted such a payment, whoever signed it. */
+function isPermitted({ mandate, payment }: GhostReceipt): boolean {
+  const { payee, amount } = payment.line;
+  return amount <= mandate.paymentCap && (mandate.payees.length === 0 || mandate.payees.includes(payee));
+}
+
 function mayFile({ ghost }: Play, receipt: GhostReceipt, time: bigint): boolean {
   const { mandate, payment } = receipt;
-  const { payee, amount } = payment.line;
   return (
     isReceipted(receipt, time) &&
     !ghost.claims.has(receipt.id) &&
     payment.seq > mandate.seq &&
     (isMissed(receipt, time) || isAbandoned(mandate, time)) &&
-    amount <= mandate.paymentCap &&
-    (mandate.payees.length === 0 || mandate.payees.includes(payee))
+    isPermitted(receipt)
   );
 }
 
@@ -168,9 +173,9 @@ function fileAll({ ghost }: Play, chosen: readonly GhostReceipt[], sender: Addre
     if (!isMissed(receipt, time)) continue;
     missed += 1;
     penalties += amount / PENALTY_SHARE;
-    ghost.penalize(processor, payee, amount / PENALTY_SHARE);
+    ghost.penalize(processor, payee, amount / PENALTY_SHARE, time);
   }
-  if (missed > 0 && penalties < PENALTY) ghost.penalize(processor, sender, PENALTY - penalties);
+  if (missed > 0 && penalties < PENALTY) ghost.penalize(processor, sender, PENALTY - penalties, time);
 }
 
 /** Anyone ends a claim after its cure window. */
@@ -248,6 +253,8 @@ const challenges: Kind[] = [
     const allowed =
       isReceipted(receipt, time, LATE_CHALLENGES) &&
       receipt.payment.seq <= receipt.mandate.seq &&
+      receipt.payment.spent <= receipt.mandate.budget &&
+      isPermitted(receipt) &&
       !ghost.challenges.has(receipt.id) &&
       !ghost.paused;
     const call = world.challenges.challenge.populateTransaction(receipt.payment);
@@ -386,8 +393,7 @@ export async function takeBond(play: Play, processor: GhostProcessor): Promise<b
   const { unbondingAt, coversUntil, account, bondAccount, slash } = processor;
   const bond = ghost.bondOf(processor);
   const isOver =
-    unbondingAt !== null &&
-    clock.time >= most(unbondingAt + UNBONDING, coversUntil + WINDOWS.cure + VICTIM_WINDOW + LATE_CHALLENGES);
+    unbondingAt !== null && clock.time >= most(unbondingAt + UNBONDING, coversUntil + WINDOWS.cure + VICTIM_WINDOW);
   const call = world.processors.withdrawBond.populateTransaction(world.token, account.address);
   const allowed = isOver && !slash && bond > 0n;
   if (await attempt(play, "P16 take bond", allowed, account, call))
@@ -439,6 +445,7 @@ export async function registerProcessors(play: Play, bond: bigint): Promise<void
       unbondingAt: null,
       coversUntil: 0n,
       covered: 0n,
+      penalties: { since: 0n, paid: 0n },
       slash: null,
       victims: new Map(),
     });
