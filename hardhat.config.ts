@@ -17,7 +17,7 @@ export default defineConfig({
     settings: { optimizer: { enabled: true, runs: 1_000_000 }, viaIR: true, evmVersion: "cancun" },
   },
   typechain: { outDir: "typechain-types" },
-  test: { solidity: { fuzz: { runs: 2_000 } } },
+  test: { solidity: { fuzz: { runs: 10_000 } } },
   paths: { tests: { mocha: "test/contracts", solidity: "test/contracts" } },
   networks: {
     local: { type: "http", chainType: "l1", url: "http://127.0.0.1:8545", chainId: 31337 },

@@ -15,11 +15,19 @@ contract ProcessorRegistry is IProcessorRegistry {
         uint256 owed;
     }
 
+    /// @dev What a bond paid as penalties in the period that began then.
+    struct Penalties {
+        uint40 since;
+        uint216 paid;
+    }
+
     uint256 private constant FLOOR_UNITS = 10_000e6;
     uint256 private constant LEVERAGE = 10;
     uint256 private constant NEW_LEVERAGE = 3;
     uint256 private constant NEW_FOR = 30 days;
     uint256 private constant UNBONDING = 14 days;
+    uint256 private constant PENALTY_PERIOD = 14 days;
+    uint256 private constant PENALTY_SHARE = 10;
     uint256 private constant VICTIM_WINDOW = 7 days;
     uint256 private constant REPORTER_SHARE = 20;
     uint256 private constant REPORTER_UNITS = 500e6;
@@ -36,6 +44,7 @@ contract ProcessorRegistry is IProcessorRegistry {
     /// @dev The last `settleBy` that a key can have promised.
     mapping(address processor => mapping(address key => uint256)) private _keyUntil;
     mapping(address processor => mapping(address token => uint256)) private _covered;
+    mapping(address processor => mapping(address token => Penalties)) private _penalties;
     mapping(address processor => mapping(address token => Slash)) private _slashes;
     mapping(address processor => mapping(address token => mapping(bytes32 id => Victim))) private _victims;
     mapping(bytes32 id => bool) private _wasVictim;
@@ -105,7 +114,7 @@ contract ProcessorRegistry is IProcessorRegistry {
 
     /// @inheritdoc IProcessorRegistry
     function withdrawBond(address token, address to) external returns (uint256 amount) {
-        if (_processors[msg.sender].slashed) revert Slashed(msg.sender);
+        if (_isSlashed(msg.sender, token)) revert Slashed(msg.sender);
         uint256 until = withdrawableAt(msg.sender);
         if (until == 0) revert NotUnbonding(msg.sender);
         if (block.timestamp < until) revert BondStillCovers(msg.sender, block.timestamp, until);
@@ -141,19 +150,21 @@ contract ProcessorRegistry is IProcessorRegistry {
 
     /// @inheritdoc IProcessorRegistry
     function penalize(address processor, address token, address to, uint256 units) external onlyJudge {
-        if (_processors[processor].slashed) return;
-        uint256 amount = Math.min(units * escrow.unitScale(token), bondOf(processor, token));
+        uint256 amount = Math.min(units * escrow.unitScale(token), penaltyLeftOf(processor, token));
         if (amount == 0) return;
+        uint256 paid = _penaltiesOf(processor, token) + amount;
+        if (paid == amount) _penalties[processor][token].since = uint40(block.timestamp);
+        _penalties[processor][token].paid = uint216(paid);
         emit PenaltyPaid(processor, token, to, amount);
         escrow.pay(token, _salt(processor), to, amount);
     }
 
     /// @inheritdoc IProcessorRegistry
     function slash(address processor, address token, address reporter) external onlyJudge {
+        if (_isSlashed(processor, token)) return;
         Slash storage one = _slashes[processor][token];
-        if (one.windowEndsAt != 0) return;
         _processors[processor].slashed = true;
-        one.windowEndsAt = uint40(block.timestamp + VICTIM_WINDOW);
+        one.windowEndsAt = uint40(block.timestamp + _victimWindow());
         one.reporter = reporter;
         emit BondSlashed(processor, token, reporter, bondOf(processor, token));
     }
@@ -233,6 +244,13 @@ contract ProcessorRegistry is IProcessorRegistry {
     }
 
     /// @inheritdoc IProcessorRegistry
+    function penaltyLeftOf(address processor, address token) public view returns (uint256) {
+        if (_isSlashed(processor, token)) return 0;
+        uint256 paid = _penaltiesOf(processor, token);
+        return Math.saturatingSub((bondOf(processor, token) + paid) / PENALTY_SHARE, paid);
+    }
+
+    /// @inheritdoc IProcessorRegistry
     function bondOf(address processor, address token) public view returns (uint256) {
         return escrow.balanceOf(token, bondAccountOf(processor));
     }
@@ -258,11 +276,27 @@ contract ProcessorRegistry is IProcessorRegistry {
     /// @dev The pot is what is there at the first payment; whoever adds to it later adds to nothing.
     function _afterWindow(address processor, address token) private returns (Slash storage one) {
         one = _slashes[processor][token];
-        if (one.windowEndsAt == 0) revert NotSlashed(processor, token);
+        if (!_isSlashed(processor, token)) revert NotSlashed(processor, token);
         if (block.timestamp < one.windowEndsAt) {
             revert VictimsNotCounted(processor, block.timestamp, one.windowEndsAt);
         }
         if (one.pot == 0) one.pot = bondOf(processor, token);
+    }
+
+    /// @dev In this period; 0 if the last one is over.
+    function _penaltiesOf(address processor, address token) private view returns (uint256) {
+        Penalties storage period = _penalties[processor][token];
+        return block.timestamp < period.since + PENALTY_PERIOD ? period.paid : 0;
+    }
+
+    function _isSlashed(address processor, address token) private view returns (bool) {
+        return _slashes[processor][token].windowEndsAt != 0;
+    }
+
+    /// @dev Long enough for a receipt of the last second before it: missed, claimed in the claim window, not cured.
+    function _victimWindow() private view returns (uint256) {
+        IMandateRegistry.Windows memory windows = registry.windows();
+        return Math.max(VICTIM_WINDOW, windows.settleBy + windows.grace + windows.claim + windows.cure);
     }
 
     function _salt(address processor) private pure returns (bytes32) {

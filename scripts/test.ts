@@ -16,6 +16,7 @@ const STAGES: readonly { name: string; command: string }[] = [
   { name: "circuits", command: "mocha --import=tsx 'test/circuits/**/*.test.ts'" },
   { name: "solidity", command: "hardhat test solidity" },
   { name: "contracts", command: "hardhat test mocha" },
+  { name: "gas", command: "hardhat test mocha test/gas/gas.test.ts" },
   { name: "relayer", command: "mocha --import=tsx 'test/relayer/**/*.test.ts'" },
   { name: "sdk", command: "mocha --import=tsx 'test/sdk/**/*.test.ts'" },
   { name: "deploy", command: "mocha --import=tsx 'test/deploy/**/*.test.ts'" },

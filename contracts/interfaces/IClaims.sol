@@ -11,6 +11,11 @@ import {ReceiptedPayment} from "./ReceiptedPayment.sol";
 /// the cure window, in which the processor may still settle; then anyone resolves the claim: it was settled, or that one
 /// mandate goes to Fallback and the lock pays it; what the lock cannot pay takes the whole bond, of which all victims get
 /// their share. Nothing here touches a mandate's ledger, so no claim disturbs a batch before the cure window is over.
+///
+/// A processor that settles each receipt by its settle-by and the grace is never claimed on: what is settled is refused, and
+/// so is what still has time. Both signatures are needed: neither the agent and the owner alone, nor a stolen agent key, get
+/// anything here. Agent and processor together can claim what no honest payee sold, from that mandate's lock within its cap
+/// and list, and beyond it from the bond, as victims beside others: that is why payees bound what they are owed.
 interface IClaims {
     enum Status {
         None,
@@ -55,7 +60,7 @@ interface IClaims {
 
     /// @notice Files claims. A payment is claimable when its settle-by and the grace are over, or when the processor
     /// settles the mandate no more. The penalty for each that was missed is a tenth of its amount, for its payee, and for
-    /// all of them at least 0.50 tokens, the difference for the caller.
+    /// all of them at least 0.50 tokens, the difference for the caller; as far as {IProcessorRegistry.penaltyLeftOf} reaches.
     /// @dev Reverts with the errors above or those of {ReceiptedPayments} and {IMandateRegistry.reserveClaim}.
     function file(ReceiptedPayment[] calldata payments) external;
 

@@ -34,6 +34,8 @@ interface IEscrow {
     error TokenNotRegistered(address token);
     error InvalidBeneficiary(address beneficiary);
     error InvalidRecipient(address to);
+    /// @notice A sub-account of a contract, which is paid out by {pay} alone.
+    error SubAccount(address account);
     error ZeroAmount();
     /// @notice The transfer of `amount` succeeded but nothing arrived.
     error NothingReceived(address token, uint256 amount);
@@ -85,7 +87,9 @@ interface IEscrow {
     /// @notice Pays the caller's whole credit to `to`.
     function withdrawCredit(address token, address to) external returns (uint256 amount);
 
-    /// @notice Pays `payee` its whole credit. Anyone may call it.
+    /// @notice Pays `payee` its whole credit. Anyone may call it, but not for a sub-account: its controller alone moves that,
+    /// and tokens at its address would be lost. One payee in 65,536 has an address that begins like one: such a payee takes
+    /// its credit itself.
     function sweepCredit(address token, address payee) external returns (uint256 amount);
 
     /// @notice Moves `amount` from the caller's sub-account of `salt` to `to`'s credit: its free balance first, then its
@@ -114,7 +118,8 @@ interface IEscrow {
     /// @notice An account's free balance and credit together.
     function balanceOf(address token, address account) external view returns (uint256);
 
-    /// @notice The sub-account of `salt` that only `controller` can pay from.
+    /// @notice The sub-account of `salt` that only `controller` can pay from: 0xb0a5, then the first 18 of the last 20 bytes
+    /// of keccak256(abi.encode(controller, salt)).
     function accountOf(address controller, bytes32 salt) external pure returns (address);
 
     /// @notice What all open mandates lock.

@@ -15,7 +15,8 @@ import {TypedHashes} from "./TypedHashes.sol";
 /// @notice The agent's alone would let a stolen key drain the lock, the processor's alone would let it invent debits.
 library ReceiptedPayments {
     error UnknownMandate(address agent);
-    /// @notice The receipt promises more than the settle-by window after the mandate's end.
+    /// @notice The receipt promises more than the settle-by window after the last second in which it can be in good faith:
+    /// one acknowledgement window after the mandate's end, while processor and payee may not know of it yet.
     error SettleByTooLate(address agent, uint256 settleBy, uint256 latest);
     /// @notice `key` signs no receipts of the processor that settle by then.
     error NotAReceiptKey(address processor, address key, uint256 settleBy);
@@ -52,7 +53,8 @@ library ReceiptedPayments {
         if (context.processor == address(0)) revert UnknownMandate(agent);
         uint256 until = context.claimsUntil + longer;
         if (block.timestamp > until) revert ClaimWindowOver(agent, block.timestamp, until);
-        uint256 latest = endedAt + registry.windows().settleBy;
+        IMandateRegistry.Windows memory windows = registry.windows();
+        uint256 latest = uint256(endedAt) + windows.acknowledge + windows.settleBy;
         if (payment.settleBy > latest) revert SettleByTooLate(agent, payment.settleBy, latest);
 
         bytes32 separator = registry.domainSeparator();

@@ -1,4 +1,4 @@
-import { FIELD, lineToField, signReceipt, type Address, type Hex, type Receipt } from "@bursar/protocol";
+import { FIELD, lineToField, signClose, signReceipt, type Address, type Hex, type Receipt } from "@bursar/protocol";
 import { inclusionSize, Prover, showLine } from "@bursar/prover";
 import { expect } from "chai";
 import fc from "fast-check";
@@ -33,7 +33,6 @@ import {
 } from "./fixture.ts";
 import type { ReceiptedPayment } from "./receipted.ts";
 import { Book, prove, show, TINY, type Answer, type Batch } from "./settled-ledger.ts";
-import { signClose } from "./sign-receipted.ts";
 import { deployRail } from "./whole-rail.ts";
 
 const DEPOSIT = 1_000_000n;
@@ -308,7 +307,7 @@ describe("Challenges", function () {
       await expect(file(unknown))
         .to.be.revertedWithCustomError(challenges, "UnknownMandate")
         .withArgs(stranger.address);
-      const latest = told.mandate.validUntil + WINDOWS.settleBy;
+      const latest = told.mandate.validUntil + WINDOWS.acknowledge + WINDOWS.settleBy;
       await expect(file(await told.receipt(context, 1, { settleBy: latest + 1n })))
         .to.be.revertedWithCustomError(challenges, "SettleByTooLate")
         .withArgs(told.address, latest + 1n, latest);

@@ -29,9 +29,13 @@ export async function deployVerifier(name: string): Promise<Address> {
   return (await verifier.getAddress()) as Address;
 }
 
-/** Trust and core, each made for the other. */
-export async function deployBursar(verifiers: readonly string[], inclusions: readonly string[]): Promise<Bursar> {
-  const gate = await new OpenGate__factory(deployer).deploy();
+/** Trust and core, each made for the other, with a gate that is open to everyone unless another is to be asked. */
+export async function deployBursar(
+  verifiers: readonly string[],
+  inclusions: readonly string[],
+  asked?: Address,
+): Promise<Bursar> {
+  const gate = asked ?? (await new OpenGate__factory(deployer).deploy());
   const nonce = await ethers.provider.getTransactionCount(deployer.address);
   const address = getCreateAddress({ from: deployer.address, nonce: nonce + 1 });
   const trust: Trust = await new Trust__factory(deployer).deploy(address, [...inclusions]);

@@ -22,5 +22,6 @@ export function holdOf(module: Address, agent: Address, payee: Address, holdback
   const coder = AbiCoder.defaultAbiCoder();
   const salt = keccak256(coder.encode(["address", "address", "uint40"], [agent, payee, holdback]));
   const account = keccak256(coder.encode(["address", "bytes32"], [module, salt]));
-  return parseAddress(`0x${account.slice(-40)}`);
+  // The escrow's mark of a sub-account, which nobody can sweep.
+  return parseAddress(`0xb0a5${account.slice(-40, -4)}`);
 }
