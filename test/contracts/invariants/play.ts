@@ -64,6 +64,12 @@ export const payeeOf = fc.constantFrom(0, 1, 2, 2);
 
 export const pick = <T>(list: readonly T[], at: number): T | undefined => list[at % Math.max(list.length, 1)];
 
+/** Mostly one for which the step can succeed, now and then any. */
+export function prefer<T>(list: readonly T[], at: number, isRipe: (one: T) => boolean): T | undefined {
+  const ripe = at % 8 === 0 ? [] : list.filter(isRipe);
+  return pick(ripe.length > 0 ? ripe : list, at);
+}
+
 /** Everyone who calls: all of them may try everything. */
 export const everyone = [...owners, ...operators, ...payees, ...arbiters, stranger, deployer];
 

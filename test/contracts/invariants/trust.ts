@@ -3,7 +3,7 @@ import { id } from "ethers";
 import fc from "fast-check";
 
 import { WINDOWS } from "../../../deploy/index.ts";
-import { accountAt } from "./money.ts";
+import { accountAt, settleRows } from "./money.ts";
 import {
   BURNED,
   DEPOSIT,
@@ -31,6 +31,7 @@ import {
   kind,
   payeeOf,
   pick,
+  prefer,
   subAccount,
   sums,
   twoOf,
@@ -62,6 +63,21 @@ const receipts: Kind[] = [
     async (play, drawn) => {
       const mandate = pick(play.ghost.mandates, drawn.index);
       if (mandate) await promise(play, mandate, { ...drawn, isFork: drawn.isFork === 0 });
+    },
+  ),
+];
+
+/** A payment is promised and settled at once, or another one in its place. */
+const purchases: Kind[] = [
+  kind(
+    "buy",
+    24,
+    fc.record({ index, amount: units, to: payeeOf, isHonest: fc.constantFrom(true, true, true, false) }),
+    async (play, { index, amount, to, isHonest }) => {
+      const mandate = prefer(play.ghost.mandates, index, ({ state }) => state === "open");
+      if (!mandate) return;
+      await promise(play, mandate, { ahead: 0n, amount, to, settleIn: WINDOWS.settleBy, isFork: false });
+      await settleRows(play, [mandate], { amounts: [amount], to: 1, isHonest, wrong: "nothing" });
     },
   ),
 ];
@@ -131,7 +147,8 @@ const claims: Kind[] = [
     },
   ),
   kind("resolve", 14, fc.record({ index, by: index }), async (play, drawn) => {
-    const receipt = pick([...play.ghost.claims.values()], drawn.index)?.receipt;
+    const claim = prefer([...play.ghost.claims.values()], drawn.index, ({ status }) => status === "filed");
+    const receipt = claim?.receipt;
     if (receipt) await resolve(play, receipt, pick(everyone, drawn.by)!);
   }),
 ];
@@ -216,6 +233,8 @@ function payFromLock({ ghost }: Play, mandate: GhostMandate, payee: Address, amo
   return paid;
 }
 
+const isUnanswered = ({ status }: GhostChallenge): boolean => status === "open";
+
 const challenges: Kind[] = [
   kind("equivocate", 3, fc.record({ first: index, second: index, by: index }), async (play, drawn) => {
     const { world, ghost, clock } = play;
@@ -267,12 +286,12 @@ const challenges: Kind[] = [
     8,
     fc.record({ index, by: index, wrong: fc.constantFrom("nothing", "nothing", "nothing", "row", "proof", "credits") }),
     async (play, drawn) => {
-      const challenge = pick([...play.ghost.challenges.values()], drawn.index);
+      const challenge = prefer([...play.ghost.challenges.values()], drawn.index, isUnanswered);
       if (challenge) await answer(play, challenge, { ...drawn, by: pick(everyone, drawn.by)! });
     },
   ),
   kind("uphold", 6, fc.record({ index, by: index }), async (play, drawn) => {
-    const challenge = pick([...play.ghost.challenges.values()], drawn.index);
+    const challenge = prefer([...play.ghost.challenges.values()], drawn.index, isUnanswered);
     if (challenge) await uphold(play, challenge, pick(everyone, drawn.by)!);
   }),
 ];
@@ -447,4 +466,4 @@ export async function registerProcessors(play: Play, bond: bigint): Promise<void
   }
 }
 
-export const trust: readonly Kind[] = [...receipts, ...claims, ...challenges, ...bonds];
+export const trust: readonly Kind[] = [...receipts, ...purchases, ...claims, ...challenges, ...bonds];
