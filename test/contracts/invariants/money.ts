@@ -44,6 +44,7 @@ import {
   kind,
   payeeOf,
   pick,
+  prefer,
   sums,
   twoOf,
   units,
@@ -193,7 +194,8 @@ const mandates: Kind[] = [
     6,
     fc.record({ index, ahead: fc.bigInt({ min: 0n, max: 2n }), direct: units, honest: fc.boolean() }),
     async (play, { index, ahead, direct, honest }) => {
-      const mandate = pick(play.ghost.mandates, index);
+      const isWaiting = ({ state, acknowledged }: GhostMandate): boolean => state === "revoked" && !acknowledged;
+      const mandate = prefer(play.ghost.mandates, index, isWaiting);
       if (!mandate) return;
       const { time } = play.clock;
       const allowed = mandate.state === "revoked" && !mandate.acknowledged && isAnswerable(mandate, time);

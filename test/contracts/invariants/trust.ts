@@ -130,13 +130,12 @@ const claims: Kind[] = [
     fc.record({ indices: fc.array(index, { minLength: 1, maxLength: 2 }), by: index }),
     async (play, { indices, by }) => {
       const { world, ghost, clock } = play;
-      const unsettled = ghost.receipts.filter(({ mandate, payment }) => payment.seq > mandate.seq);
+      const { time } = clock;
       const chosen = indices
-        .map((at) => pick(at % 8 === 0 ? ghost.receipts : unsettled, at))
+        .map((at) => prefer(ghost.receipts, at, (receipt) => mayFile(play, receipt, time)))
         .filter((one) => one !== undefined);
       if (chosen.length === 0) return;
       const sender = pick(everyone, by)!;
-      const { time } = clock;
       const isMixed = chosen.some(({ mandate }) => mandate.processor !== chosen[0]!.mandate.processor);
       const allowed =
         !isMixed &&
