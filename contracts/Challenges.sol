@@ -17,6 +17,7 @@ import {Evaluation} from "./lib/Evaluation.sol";
 import {Ledger} from "./lib/Ledger.sol";
 import {ReceiptedPayments} from "./lib/ReceiptedPayments.sol";
 import {Transcript} from "./lib/Transcript.sol";
+import {TypedHashes} from "./lib/TypedHashes.sol";
 
 /// @title Challenges
 contract Challenges is IChallenges, ReentrancyGuardTransient {
@@ -75,12 +76,14 @@ contract Challenges is IChallenges, ReentrancyGuardTransient {
 
     /// @inheritdoc IChallenges
     function challenge(ReceiptedPayment calldata payment) external nonReentrant returns (bytes32 id) {
-        ReceiptedPayments.Context memory context = ReceiptedPayments.verify(registry, processors, payment);
+        uint40 cure = registry.windows().cure;
+        ReceiptedPayments.Context memory context = ReceiptedPayments.verify(registry, processors, payment, cure);
         if (payment.seq > context.settled) revert NotSettled(payment.agent, payment.seq, context.settled);
+        _requireLimits(payment);
         id = payment.idOf();
         if (_challenges[id].status != Status.None) revert ChallengeExists(id);
 
-        uint40 until = uint40(block.timestamp) + registry.windows().cure;
+        uint40 until = uint40(block.timestamp) + cure;
         _challenges[id] = Challenge(Status.Open, until, msg.sender, 0);
         emit ChallengeOpened(id, payment.agent, context.processor, payment.seq, until);
         _challenges[id].deposit = _takeDeposit(context.token, id);
@@ -127,12 +130,33 @@ contract Challenges is IChallenges, ReentrancyGuardTransient {
         return _challenges[id];
     }
 
-    /// @dev Into a sub-account of its own, so that one deposit never pays another's.
+    /// @dev Into a sub-account of its own, so that one deposit never pays another's; of a token that takes a fee, what
+    /// arrives.
     function _takeDeposit(address token, bytes32 id) private returns (uint256) {
         uint256 amount = DEPOSIT_UNITS * _escrow.unitScale(token);
+        uint256 before = IERC20(token).balanceOf(address(this));
         IERC20(token).safeTransferFrom(msg.sender, address(this), amount);
-        IERC20(token).forceApprove(address(_escrow), amount);
-        return _escrow.deposit(token, amount, _escrow.accountOf(address(this), id));
+        uint256 received = IERC20(token).balanceOf(address(this)) - before;
+        IERC20(token).forceApprove(address(_escrow), received);
+        return _escrow.deposit(token, received, _escrow.accountOf(address(this), id));
+    }
+
+    /// @dev What no batch and no claim would pay, whoever signed it, takes no share of a bond.
+    function _requireLimits(ReceiptedPayment calldata payment) private view {
+        address agent = payment.agent;
+        IMandateRegistry.MandateRecord memory mandate = registry.mandateOf(agent);
+        uint40 amount = payment.line.amount;
+        if (amount > mandate.paymentCap) revert IMandateRegistry.PaymentAboveCap(agent, amount, mandate.paymentCap);
+        if (payment.spent > mandate.budget) {
+            revert IMandateRegistry.BudgetExceeded(agent, payment.spent, mandate.budget);
+        }
+        address[] calldata payees = payment.payees;
+        if (TypedHashes.hashPayees(payees) != mandate.payeesHash) revert IMandateRegistry.PayeesMismatch(agent);
+        bool listed = payees.length == 0;
+        for (uint256 i = 0; i < payees.length && !listed; ++i) {
+            listed = payees[i] == payment.line.payee;
+        }
+        if (!listed) revert IMandateRegistry.PayeeNotAllowed(agent, payment.line.payee);
     }
 
     function _payDeposit(address token, bytes32 id, address to, uint256 amount) private {

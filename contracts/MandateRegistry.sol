@@ -274,6 +274,7 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
         address[] calldata payees
     ) external onlyClaims returns (bool payable_) {
         StoredMandate storage stored = _mandates[agent];
+        if (units == 0) revert ZeroPayment(agent);
         if (units > stored.paymentCap) revert PaymentAboveCap(agent, units, stored.paymentCap);
         _requireListed(stored, agent, payee, payees);
         _requirePayee(payee, escrow.tokenOf(stored.tokenId));
@@ -365,6 +366,7 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
     {
         StoredMandate storage stored = _mandates[agent];
         processor = stored.processor;
+        if (processor == address(0)) return (processor, address(0), 0, 0, 0, false);
         token = escrow.tokenOf(stored.tokenId);
         seq = stored.seq;
         endedAt = _endedAt(stored);
@@ -587,7 +589,7 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
         return stored.budget - stored.spent - stored.directSpent - stored.returned;
     }
 
-    /// @dev After this second no receipt is honest: it was revoked, fell back, or its time is over.
+    /// @dev It was revoked, fell back, or its time is over: after this second only who does not know it yet is honest.
     function _endedAt(StoredMandate storage stored) private view returns (uint40) {
         return stored.revokedAt != 0 ? stored.revokedAt : stored.closesAt - _tail();
     }

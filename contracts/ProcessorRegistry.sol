@@ -15,6 +15,7 @@ contract ProcessorRegistry is IProcessorRegistry {
         uint256 owed;
     }
 
+    uint256 private constant FLOOR_UNITS = 10_000e6;
     uint256 private constant LEVERAGE = 10;
     uint256 private constant NEW_LEVERAGE = 3;
     uint256 private constant NEW_FOR = 30 days;
@@ -24,8 +25,6 @@ contract ProcessorRegistry is IProcessorRegistry {
     uint256 private constant REPORTER_UNITS = 500e6;
     address private constant BURNED = 0x000000000000000000000000000000000000dEaD;
 
-    /// @inheritdoc IProcessorRegistry
-    uint256 public constant floorUnits = 10_000e6;
     /// @inheritdoc IProcessorRegistry
     IEscrow public immutable escrow;
     /// @inheritdoc IProcessorRegistry
@@ -106,7 +105,7 @@ contract ProcessorRegistry is IProcessorRegistry {
 
     /// @inheritdoc IProcessorRegistry
     function withdrawBond(address token, address to) external returns (uint256 amount) {
-        if (_processors[msg.sender].slashed) revert Slashed(msg.sender);
+        if (_isSlashed(msg.sender, token)) revert Slashed(msg.sender);
         uint256 until = withdrawableAt(msg.sender);
         if (until == 0) revert NotUnbonding(msg.sender);
         if (block.timestamp < until) revert BondStillCovers(msg.sender, block.timestamp, until);
@@ -125,7 +124,7 @@ contract ProcessorRegistry is IProcessorRegistry {
         if (stored.unbondingAt != 0) revert Unbonding(processor, stored.unbondingAt);
         uint256 unitScale = escrow.unitScale(token);
         uint256 bond = bondOf(processor, token);
-        uint256 floor = floorUnits * unitScale;
+        uint256 floor = FLOOR_UNITS * unitScale;
         if (bond < floor) revert BondBelowFloor(processor, token, bond, floor);
         uint256 covered = _covered[processor][token] + units * unitScale;
         uint256 limit = capacityOf(processor, token);
@@ -142,7 +141,7 @@ contract ProcessorRegistry is IProcessorRegistry {
 
     /// @inheritdoc IProcessorRegistry
     function penalize(address processor, address token, address to, uint256 units) external onlyJudge {
-        if (_processors[processor].slashed) return;
+        if (_isSlashed(processor, token)) return;
         uint256 amount = Math.min(units * escrow.unitScale(token), bondOf(processor, token));
         if (amount == 0) return;
         emit PenaltyPaid(processor, token, to, amount);
@@ -151,10 +150,10 @@ contract ProcessorRegistry is IProcessorRegistry {
 
     /// @inheritdoc IProcessorRegistry
     function slash(address processor, address token, address reporter) external onlyJudge {
+        if (_isSlashed(processor, token)) return;
         Slash storage one = _slashes[processor][token];
-        if (one.windowEndsAt != 0) return;
         _processors[processor].slashed = true;
-        one.windowEndsAt = uint40(block.timestamp + VICTIM_WINDOW);
+        one.windowEndsAt = uint40(block.timestamp + _victimWindow());
         one.reporter = reporter;
         emit BondSlashed(processor, token, reporter, bondOf(processor, token));
     }
@@ -191,6 +190,11 @@ contract ProcessorRegistry is IProcessorRegistry {
         emit SlashFinished(processor, token, reward, rest - reward);
         if (reward != 0) escrow.pay(token, _salt(processor), one.reporter, reward);
         if (rest != reward) escrow.pay(token, _salt(processor), BURNED, rest - reward);
+    }
+
+    /// @inheritdoc IProcessorRegistry
+    function floorUnits() external pure returns (uint256) {
+        return FLOOR_UNITS;
     }
 
     /// @inheritdoc IProcessorRegistry
@@ -254,11 +258,21 @@ contract ProcessorRegistry is IProcessorRegistry {
     /// @dev The pot is what is there at the first payment; whoever adds to it later adds to nothing.
     function _afterWindow(address processor, address token) private returns (Slash storage one) {
         one = _slashes[processor][token];
-        if (one.windowEndsAt == 0) revert NotSlashed(processor, token);
+        if (!_isSlashed(processor, token)) revert NotSlashed(processor, token);
         if (block.timestamp < one.windowEndsAt) {
             revert VictimsNotCounted(processor, block.timestamp, one.windowEndsAt);
         }
         if (one.pot == 0) one.pot = bondOf(processor, token);
+    }
+
+    function _isSlashed(address processor, address token) private view returns (bool) {
+        return _slashes[processor][token].windowEndsAt != 0;
+    }
+
+    /// @dev Long enough for a receipt of the last second before it: missed, claimed in the claim window, not cured.
+    function _victimWindow() private view returns (uint256) {
+        IMandateRegistry.Windows memory windows = registry.windows();
+        return Math.max(VICTIM_WINDOW, windows.settleBy + windows.grace + windows.claim + windows.cure);
     }
 
     function _salt(address processor) private pure returns (bytes32) {

@@ -10,7 +10,7 @@ import {ReceiptedPayment} from "./ReceiptedPayment.sol";
 
 /// @title When a processor contradicts itself
 /// @notice Two receipts on one payment number slash at once. A settled ledger that leaves out a receipted payment leaves no
-/// second receipt: whoever holds the receipt challenges, with a deposit of one token, and the processor has the cure
+/// second receipt: whoever holds the receipt challenges, with a deposit, and the processor has the cure
 /// window to show by a proof of the `Inclusion` circuit that the line stands in the part of the ledger that one batch
 /// settled. Without an answer the bond is slashed, and the payee is among its victims. The proof reveals no other line.
 interface IChallenges {
@@ -76,8 +76,11 @@ interface IChallenges {
         bytes calldata secondSignature
     ) external;
 
-    /// @notice Challenges the settled ledger with a receipted payment. Takes a deposit of one token of the mandate, which the caller
-    /// has approved; it comes back as credit if the challenge is upheld, else it is the processor's.
+    /// @notice Challenges the settled ledger with a receipted payment, until one cure window after the claim window of its
+    /// mandate, since its last second can still settle. Takes a deposit of 1,000,000 units of the mandate's token, which the
+    /// caller has approved; it comes back as credit if the challenge is upheld, else it is the processor's.
+    /// @dev Reverts with the errors above, those of {ReceiptedPayments}, or of {IMandateRegistry} for a payment above the
+    /// payment cap or the budget, or off the payee list.
     function challenge(ReceiptedPayment calldata payment) external returns (bytes32 id);
 
     /// @notice Shows that the line of a challenge is in what a batch settled. Anyone may call it.

@@ -11,6 +11,11 @@ import {ReceiptedPayment} from "./ReceiptedPayment.sol";
 /// the cure window, in which the processor may still settle; then anyone resolves the claim: it was settled, or that one
 /// mandate goes to Fallback and the lock pays it; what the lock cannot pay takes the whole bond, of which all victims get
 /// their share. Nothing here touches a mandate's ledger, so no claim disturbs a batch before the cure window is over.
+///
+/// A processor that settles each receipt by its settle-by and the grace is never claimed on: what is settled is refused, and
+/// so is what still has time. Both signatures are needed: neither the agent and the owner alone, nor a stolen agent key, get
+/// anything here. Agent and processor together can claim what no honest payee sold, from that mandate's lock within its cap
+/// and list, and beyond it from the bond, as victims beside others: that is why payees bound what they are owed.
 interface IClaims {
     enum Status {
         None,

@@ -196,7 +196,7 @@ interface IMandateRegistry {
 
     /// @notice The processor's answer to a revocation: nothing above `seq` debits the owner any more, nor a direct
     /// payment that would exceed `directSpent`. Without it, within the acknowledgement window, the mandate is settled no
-    /// more and only claims debit it.
+    /// more and only claims debit it. Claims that were filed before the answer are still paid from the lock, whatever it says.
     /// @param head the ledger's head at `seq`.
     function acknowledge(address agent, uint64 seq, bytes32 head, uint64 directSpent) external;
 
@@ -247,6 +247,7 @@ interface IMandateRegistry {
 
     /// @notice Whether a claim may be filed, and keeps its units from going back to the owner. Only the claims contract,
     /// which must check both signatures. A claim during the hour of {closeTogether} brings back the full windows.
+    /// @param units 1 … the mandate's payment cap.
     /// @param payees the mandate's payee list as its owner signed it.
     /// @return payable_ whether the lock, and not only the bond, may pay it.
     function reserveClaim(
@@ -278,12 +279,12 @@ interface IMandateRegistry {
 
     function acknowledgementOf(address agent) external view returns (Acknowledgement memory);
 
-    /// @notice What a claim must know of a mandate.
+    /// @notice What a claim must know of a mandate; zeros if there is none.
     /// @return processor the mandate's.
     /// @return token the mandate's.
     /// @return seq payments settled.
-    /// @return endedAt when its receipts ended: revoked, fallen back, or `validUntil`. No receipt promises more than
-    /// `settleBy` after it.
+    /// @return endedAt when its receipts ended: revoked, fallen back, or `validUntil`. No receipt in good faith promises more
+    /// than `acknowledge` and `settleBy` after it.
     /// @return claimsUntil the last second in which a claim or challenge may be filed.
     /// @return fallback_ whether the processor settles it no more.
     function claimsOf(

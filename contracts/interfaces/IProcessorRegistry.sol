@@ -10,10 +10,12 @@ import {IMandateRegistry} from "./IMandateRegistry.sol";
 /// its bond, three times in its first 30 days. The bond pays penalties for receipts that it missed, and leaves only when
 /// no receipt that it covers can be claimed or challenged any more.
 ///
-/// A processor that contradicts itself, or leaves a receipt unpaid that the lock cannot pay, loses the whole bond: for
-/// seven days victims are registered, then they are paid, pro rata if it does not reach; of the rest the reporter gets
-/// one part in twenty, at most 500 tokens, and everything else is burned. Amounts are in token base units unless a
-/// parameter says units, times in Unix seconds.
+/// A processor that contradicts itself, or leaves a receipt unpaid that the lock cannot pay, loses the whole bond in that
+/// mandate's token: for seven days, or as long as a receipt of that moment can take to be missed, claimed and not cured
+/// if that is longer, victims are registered, then they are paid, pro rata if it does not reach; of the rest the reporter
+/// gets one part in twenty, at most 500 tokens, and everything else is burned. It takes no new mandate in any token. Its
+/// bonds in other tokens answer for the mandates in these as before, and leave as any bond does. Amounts are in token base
+/// units unless a parameter says units, times in Unix seconds.
 interface IProcessorRegistry {
     struct Processor {
         /// 0 if it never registered.
@@ -22,6 +24,7 @@ interface IProcessorRegistry {
         uint40 unbondingAt;
         /// The last second in which a claim on any mandate that names it may be filed.
         uint40 coversUntil;
+        /// Whether its bond was slashed in any token: no new mandates.
         bool slashed;
         /// Who signs its receipts.
         address receiptKey;
@@ -69,6 +72,7 @@ interface IProcessorRegistry {
     /// @notice It asked to leave: no new mandates.
     error Unbonding(address processor, uint256 since);
     error NotUnbonding(address processor);
+    /// @notice No new mandates, and what was slashed is not withdrawn.
     error Slashed(address processor);
     error BondBelowFloor(address processor, address token, uint256 bond, uint256 floor);
     /// @notice The mandates that name it would lock `locked` in all.
@@ -95,7 +99,8 @@ interface IProcessorRegistry {
     function cancelUnbonding() external;
 
     /// @notice Pays the caller's bond to `to`'s credit, once it covers nothing: 14 days after {requestUnbonding}, and
-    /// one cure window and seven days after the last second in which a claim could be filed.
+    /// one cure window and seven days after the last second in which a claim could be filed. A bond that was slashed never
+    /// leaves by this.
     function withdrawBond(address token, address to) external returns (uint256 amount);
 
     /// @notice Counts a new mandate against the leverage cap. Only the registry.
@@ -105,10 +110,10 @@ interface IProcessorRegistry {
     /// @notice A mandate is closed: its budget no longer counts. Only the registry. Never reverts for it.
     function uncover(address processor, address token, uint256 units) external;
 
-    /// @notice Pays a penalty from the bond, as far as it reaches; nothing once it is slashed. Only the judges.
+    /// @notice Pays a penalty from the bond in this token, as far as it reaches; nothing once that is slashed. Only the judges.
     function penalize(address processor, address token, address to, uint256 units) external;
 
-    /// @notice Takes the whole bond for its victims; again, it changes nothing. Only the judges.
+    /// @notice Takes the whole bond in this token for its victims; again, it changes nothing. Only the judges.
     function slash(address processor, address token, address reporter) external;
 
     /// @notice Registers a victim of a slashed bond, unless its window is over. Only the judges. Once for each `id`.

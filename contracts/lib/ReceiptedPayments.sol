@@ -15,7 +15,8 @@ import {TypedHashes} from "./TypedHashes.sol";
 /// @notice The agent's alone would let a stolen key drain the lock, the processor's alone would let it invent debits.
 library ReceiptedPayments {
     error UnknownMandate(address agent);
-    /// @notice The receipt promises more than the settle-by window after the mandate's end.
+    /// @notice The receipt promises more than the settle-by window after the last second in which it can be in good faith:
+    /// one acknowledgement window after the mandate's end, while processor and payee may not know of it yet.
     error SettleByTooLate(address agent, uint256 settleBy, uint256 latest);
     /// @notice `key` signs no receipts of the processor that settle by then.
     error NotAReceiptKey(address processor, address key, uint256 settleBy);
@@ -34,14 +35,26 @@ library ReceiptedPayments {
         IMandateRegistry registry,
         IProcessorRegistry processors,
         ReceiptedPayment calldata payment
+    ) internal view returns (Context memory) {
+        return verify(registry, processors, payment, 0);
+    }
+
+    /// @notice The same, until `longer` seconds after the claim window.
+    function verify(
+        IMandateRegistry registry,
+        IProcessorRegistry processors,
+        ReceiptedPayment calldata payment,
+        uint40 longer
     ) internal view returns (Context memory context) {
         uint40 endedAt;
         address agent = payment.agent;
         (context.processor, context.token, context.settled, endedAt, context.claimsUntil, context.abandoned) = registry
             .claimsOf(agent);
         if (context.processor == address(0)) revert UnknownMandate(agent);
-        if (block.timestamp > context.claimsUntil) revert ClaimWindowOver(agent, block.timestamp, context.claimsUntil);
-        uint256 latest = endedAt + registry.windows().settleBy;
+        uint256 until = context.claimsUntil + longer;
+        if (block.timestamp > until) revert ClaimWindowOver(agent, block.timestamp, until);
+        IMandateRegistry.Windows memory windows = registry.windows();
+        uint256 latest = uint256(endedAt) + windows.acknowledge + windows.settleBy;
         if (payment.settleBy > latest) revert SettleByTooLate(agent, payment.settleBy, latest);
 
         bytes32 separator = registry.domainSeparator();

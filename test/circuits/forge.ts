@@ -5,7 +5,14 @@ import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 
 import { FIELD } from "@bursar/protocol";
-import { readR1cs, ROOT, type CircuitInput, type LinearCombination, type R1cs } from "@bursar/prover";
+import {
+  readR1cs,
+  ROOT,
+  type CircuitInput,
+  type InclusionInput,
+  type LinearCombination,
+  type R1cs,
+} from "@bursar/prover";
 import { wtns } from "snarkjs";
 
 const require = createRequire(import.meta.url);
@@ -32,12 +39,21 @@ export class Forger {
     this.#free = circuits.free.wires;
   }
 
-  static async create(segments: number, pages: number): Promise<Forger> {
+  static create(segments: number, pages: number): Promise<Forger> {
+    return Forger.#of("batch", `{public [z]} = Batch(${segments}, ${pages})`);
+  }
+
+  static createInclusion(pages: number): Promise<Forger> {
+    return Forger.#of("inclusion", `{public [base, head, line, index]} = Inclusion(${pages})`);
+  }
+
+  static async #of(file: string, main: string): Promise<Forger> {
     mkdirSync(join(ROOT, "build"), { recursive: true });
     const folder = mkdtempSync(join(ROOT, "build", "forger."));
-    await compile(folder, "true", segments, pages, "--O2", (source) => source);
-    await compile(folder, "plain", segments, pages, "--O0", (source) => source);
-    await compile(folder, "free", segments, pages, "--O0", withoutAssertions);
+    const source = `pragma circom 2.2.3;\ninclude "${file}.circom";\ncomponent main ${main};\n`;
+    await compile(folder, "true", source, "--O2", (text) => text);
+    await compile(folder, "plain", source, "--O0", (text) => text);
+    await compile(folder, "free", source, "--O0", withoutAssertions);
     return new Forger(folder, { true: read(folder, "true"), plain: read(folder, "plain"), free: read(folder, "free") });
   }
 
@@ -53,7 +69,10 @@ export class Forger {
    * Whether the true circuit accepts what follows from `input`, with `forged` signals (by name, `main.` left out) in the
    * place of the computed ones.
    */
-  async attempt(input: CircuitInput & { z: bigint }, forged: Readonly<Record<string, bigint>> = {}): Promise<Attempt> {
+  async attempt(
+    input: (CircuitInput & { z: bigint }) | InclusionInput,
+    forged: Readonly<Record<string, bigint>> = {},
+  ): Promise<Attempt> {
     const path = join(this.#folder, "free", "witness.wtns");
     await wtns.calculate(input, join(this.#folder, "free", "main_js", "main.wasm"), path);
     const values = await wtns.exportJson(path);
@@ -62,15 +81,17 @@ export class Forger {
       if (wire === undefined) throw new Error(`no signal ${name}`);
       return forged[name] ?? values[wire]!;
     };
-    const value = valuation(this.#true, valueOf);
-    const violated = this.#true.r1cs.constraints.filter(
-      ({ a, b, c }) => (value(a) * value(b)) % FIELD !== value(c),
-    ).length;
+    const violated = broken(this.#true, valuation(this.#true, valueOf));
     return {
       accepted: violated === 0,
       violated,
-      T: valueOf("T"),
-      C: valueOf("C"),
+      rules: () => broken(this.#plain, valuation(this.#plain, valueOf)),
+      get T() {
+        return valueOf("T");
+      },
+      get C() {
+        return valueOf("C");
+      },
       signal: valueOf,
       undetermined: () => undetermined(this.#plain, Object.keys(input), valuation(this.#plain, valueOf)),
     };
@@ -99,6 +120,10 @@ function valuation({ r1cs, wires }: Compiled, valueOf: (name: string) => bigint)
   for (const [name, wire] of wires) if (wire > 0) witness[wire] = modulo(valueOf(name.slice("main.".length)));
   return (combination) =>
     combination.reduce((sum, [wire, coefficient]) => (sum + coefficient * witness[wire]!) % FIELD, 0n);
+}
+
+function broken({ r1cs }: Compiled, value: Valuation): number {
+  return r1cs.constraints.filter(({ a, b, c }) => (value(a) * value(b)) % FIELD !== value(c)).length;
 }
 
 /**
@@ -170,6 +195,8 @@ export interface Attempt {
   readonly accepted: boolean;
   /** Constraints that do not hold. */
   readonly violated: number;
+  /** The same of the source's constraints, before the compiler solves linear ones for a signal. */
+  readonly rules: () => number;
   readonly T: bigint;
   readonly C: bigint;
   readonly signal: (name: string) => bigint;
@@ -188,8 +215,7 @@ function withoutAssertions(source: string): string {
 async function compile(
   folder: string,
   name: string,
-  segments: number,
-  pages: number,
+  main: string,
   optimization: string,
   transform: (source: string) => string,
 ): Promise<void> {
@@ -201,7 +227,6 @@ async function compile(
   )) {
     writeFileSync(join(to, path), transform(readFileSync(join(to, path), "utf8")));
   }
-  const main = `pragma circom 2.2.3;\ninclude "batch.circom";\ncomponent main {public [z]} = Batch(${segments}, ${pages});\n`;
   writeFileSync(join(to, "main.circom"), main);
   const flags = ["main.circom", optimization, "--r1cs", "--wasm", "--sym", "-l", "circuits", "-l", "circomlib"];
   await promisify(execFile)(process.execPath, [require.resolve("circom2/cli.js"), ...flags], {

@@ -1,8 +1,14 @@
+import { signMandate, type Address, type Mandate } from "@bursar/protocol";
 import { expect } from "chai";
 import { Signature, ZeroAddress, ZeroHash } from "ethers";
+import fc from "fast-check";
 
 import { WINDOWS } from "../../deploy/index.ts";
-import { ProcessorRegistry__factory, type ProcessorRegistry } from "../../typechain-types/index.ts";
+import {
+  MandateRegistry__factory,
+  ProcessorRegistry__factory,
+  type ProcessorRegistry,
+} from "../../typechain-types/index.ts";
 import {
   BOND,
   core,
@@ -26,13 +32,17 @@ import {
   type Core,
 } from "./fixture.ts";
 import { postBond, registerWithBond } from "./post-bond.ts";
-import { receipted } from "./receipted.ts";
-import { signMandate, type Mandate } from "@bursar/protocol";
+import { idOf, receipted, type ReceiptedPayment } from "./receipted.ts";
+import { signDebit } from "./sign-direct.ts";
 
 const FLOOR = 10_000n * 10n ** 6n;
 const TAIL = WINDOWS.settleBy + WINDOWS.grace + WINDOWS.claim;
 const VICTIM_WINDOW = 7n * DAY;
+const HOUR = 3_600n;
 const URI = "https://other.test";
+const BURNED = "0x000000000000000000000000000000000000dEaD";
+
+type Agent = Awaited<ReturnType<typeof open>>["agent"];
 
 describe("ProcessorRegistry", () => {
   let context: Core;
@@ -246,6 +256,8 @@ describe("ProcessorRegistry", () => {
         context.registry,
         "TooEarlyToClose",
       );
+      expect(await processors.coveredOf(other.address, context.token)).to.equal(3n * FLOOR);
+      await at(mandate.validUntil + TAIL);
       await context.registry.close(agent.address);
       expect(await processors.coveredOf(other.address, context.token)).to.equal(0n);
       await tryOpen();
@@ -254,7 +266,7 @@ describe("ProcessorRegistry", () => {
       await registerWithBond(context, other, FLOOR);
       const token = await ethers.deployContract("TokenWithDecimals", [18]);
       const address = (await token.getAddress()) as `0x${string}`;
-      await postBond(context, other, FLOOR * 10n ** 12n, token as never);
+      await postBond(context, other, FLOOR * 10n ** 12n, token);
       expect(await processors.capacityOf(other.address, address)).to.equal(3n * FLOOR * 10n ** 12n);
       await token.mint(owner.address, 10n ** 30n);
       await token.connect(owner).approve(context.escrow, 10n ** 30n);
@@ -342,19 +354,38 @@ describe("ProcessorRegistry", () => {
       await expect(processors.withdrawBond(context.token, other.address))
         .to.be.revertedWithCustomError(processors, "BondStillCovers")
         .withArgs(other.address, until - 1n, until);
+      await at(until);
       await processors.withdrawBond(context.token, other.address);
       expect(await bondOf()).to.equal(0n);
     });
-    it("P16 bond_outlives_receipts: a claim filed in the last second still finds the bond", async () => {
+    it("P16 bond_outlives_receipts: a claim of the last second, and a challenge of its last, find the bond", async () => {
       const { agent, mandate } = await open(context, { processor: other.address });
-      await processors.requestUnbonding();
-      const claimsUntil = mandate.validUntil + TAIL;
       const settleBy = mandate.validUntil + WINDOWS.settleBy;
-      const payment = await receipted(context, agent, { key: other, settleBy });
+      const [first, second] = [
+        await receipted(context, agent, { key: other, settleBy }),
+        await receipted(context, agent, { key: other, settleBy, seq: 2n }),
+      ];
+      await processors.requestUnbonding();
+      await spend(agent, 10_000n);
+      const claimsUntil = mandate.validUntil + TAIL;
       await at(claimsUntil);
-      await context.registry.close(agent.address);
-      await networkHelpers.time.setNextBlockTimestamp(claimsUntil + 1n);
-      await expect(context.claims.file([payment])).to.be.revertedWithCustomError(context.claims, "ClaimWindowOver");
+      await context.claims.file([first]);
+      await at(claimsUntil + 1n);
+      await expect(context.claims.file([second]))
+        .to.be.revertedWithCustomError(context.claims, "ClaimWindowOver")
+        .withArgs(agent.address, claimsUntil + 1n, claimsUntil);
+      // A challenge may be filed, and then answered, for a cure window each.
+      await at(claimsUntil + 2n * WINDOWS.cure);
+      await expect(processors.withdrawBond(context.token, other.address)).to.be.revertedWithCustomError(
+        processors,
+        "BondStillCovers",
+      );
+      await context.claims.resolve([first]);
+      expect(fields(await processors.slashOf(other.address, context.token))).to.deep.include({ owed: 1_000n });
+      await networkHelpers.time.increase(365n * DAY);
+      await expect(processors.withdrawBond(context.token, other.address))
+        .to.be.revertedWithCustomError(processors, "Slashed")
+        .withArgs(other.address);
     });
     it("takes no new mandates from the request on, and again after it is cancelled", async () => {
       await processors.requestUnbonding();
@@ -393,7 +424,7 @@ describe("ProcessorRegistry", () => {
       );
       expect(await bondOf()).to.equal(FLOOR);
     });
-    it("pays nothing out once the bond is slashed", async () => {
+    it("pays nothing out of a token whose bond is slashed", async () => {
       const { agent } = await open(context, { processor: other.address });
       await processors.requestUnbonding();
       await slash(agent);
@@ -404,17 +435,39 @@ describe("ProcessorRegistry", () => {
     });
   });
 
-  /** Leaves a payment that the lock cannot pay: the owner ended the mandate with the processor before it. */
-  async function slash(agent: Awaited<ReturnType<typeof open>>["agent"]): Promise<void> {
-    const payment = await receipted(context, agent, { key: other });
-    await context.registry.connect(owner).revoke(agent.address, 0n);
-    const { base } = await context.registry.positionOf(agent.address);
-    await context.registry.connect(other).acknowledge(agent.address, 0n, ethers.toBeHex(base, 32), 0n);
-    await networkHelpers.time.increase(WINDOWS.settleBy + WINDOWS.grace);
-    await context.claims.connect(stranger).file([payment]);
-    await networkHelpers.time.increase(WINDOWS.cure);
-    await context.claims.connect(stranger).resolve([payment]);
+  /** Takes units of a mandate of `other` out of its lock by the direct rail. */
+  async function spend(agent: Agent, units: bigint): Promise<void> {
+    for (let nonce = 1n; units > 0n; units -= 1_000n, ++nonce) {
+      const value = units < 1_000n ? units : 1_000n;
+      await context.direct
+        .connect(other)
+        .debit([await signDebit(context, agent, { payee: payee.address, value, nonce })]);
+    }
   }
+
+  /**
+   * Leaves payments that no lock pays: `other` answers the revocation of their mandate as if they were not, and misses them.
+   * `reporter` files them in one call and resolves them.
+   */
+  async function slash(
+    agent: Agent,
+    owed: readonly (readonly [payee: Address, amount: bigint])[] = [[payee.address, 1_000n]],
+    reporter = stranger,
+  ): Promise<ReceiptedPayment[]> {
+    const payments = [];
+    for (const [index, [payee, amount]] of owed.entries())
+      payments.push(await receipted(context, agent, { key: other, seq: BigInt(index) + 1n, payee, amount }));
+    await context.registry.connect(owner).revoke(agent.address, 0n);
+    await context.registry.connect(other).acknowledge(agent.address, 0n, ZeroHash, 0n);
+    await networkHelpers.time.increase(WINDOWS.settleBy + WINDOWS.grace);
+    await context.claims.connect(reporter).file(payments);
+    await networkHelpers.time.increase(WINDOWS.cure);
+    await context.claims.connect(reporter).resolve(payments);
+    return payments;
+  }
+
+  const creditOf = (account: string): Promise<bigint> => context.escrow.creditOf(context.token, account);
+  const isSlashed = async (): Promise<boolean> => (await processors.processorOf(other.address)).slashed;
 
   describe("slashing", () => {
     beforeEach(() => registerWithBond(context, other, FLOOR));
@@ -445,18 +498,345 @@ describe("ProcessorRegistry", () => {
     it("ends new mandates, keeps its record, and leaves other processors alone", async () => {
       const { agent } = await open(context, { processor: other.address });
       await slash(agent);
-      const slashed = await processors.slashOf(other.address, context.token);
-      expect([slashed.reporter, slashed.owed, slashed.pot, slashed.finished]).to.deep.equal([
-        stranger.address,
-        1_000n,
-        0n,
-        false,
-      ]);
-      expect(slashed.windowEndsAt).to.equal((await now()) + VICTIM_WINDOW);
-      expect((await processors.processorOf(other.address)).slashed).to.equal(true);
+      expect(fields(await processors.slashOf(other.address, context.token))).to.deep.equal({
+        windowEndsAt: (await now()) + VICTIM_WINDOW,
+        finished: false,
+        reporter: stranger.address,
+        owed: 1_000n,
+        pot: 0n,
+      });
+      expect(await isSlashed()).to.equal(true);
       await expect(tryOpen()).to.be.revertedWithCustomError(processors, "Slashed").withArgs(other.address);
       await open(context);
       expect(await bondOf(processor.address)).to.equal(BOND);
+    });
+    it("P7 receipt_paid_or_sp_slashed: pays victims pro rata where the bond does not reach, and nobody else", async () => {
+      const [first, second] = [freshKey().address as Address, freshKey().address as Address];
+      const { agent } = await open(context, { processor: other.address, budget: 3n * FLOOR, paymentCap: 2n * FLOOR });
+      const payments = await slash(agent, [
+        [first, FLOOR],
+        [second, 2n * FLOOR],
+      ]);
+      // A tenth each as penalties, at filing.
+      const pot = FLOOR - (3n * FLOOR) / 10n;
+      expect([await creditOf(first), await creditOf(second)]).to.deep.equal([FLOOR / 10n, (2n * FLOOR) / 10n]);
+      await networkHelpers.time.increase(VICTIM_WINDOW);
+      const shares = [pot / 3n, (2n * pot) / 3n];
+      for (const [index, payment] of payments.entries())
+        await expect(processors.connect(stranger).payVictim(other.address, context.token, idOf(payment)))
+          .to.emit(processors, "VictimPaid")
+          .withArgs(other.address, context.token, idOf(payment), payment.line.payee, shares[index]);
+      expect(await creditOf(first)).to.equal(FLOOR / 10n + shares[0]!);
+      expect(await creditOf(second)).to.equal((2n * FLOOR) / 10n + shares[1]!);
+      await expect(processors.finishSlash(other.address, context.token))
+        .to.emit(processors, "SlashFinished")
+        .withArgs(other.address, context.token, 0n, 0n);
+      // What rounding leaves is nobody's.
+      expect(await bondOf()).to.equal(pot - shares[0]! - shares[1]!);
+      expect([await creditOf(stranger.address), await creditOf(BURNED)]).to.deep.equal([0n, 0n]);
+    });
+    it("pays victims in full where it reaches, of the rest one part in twenty to the reporter, and burns the others", async () => {
+      const { agent } = await open(context, { processor: other.address });
+      const [payment] = await slash(agent);
+      await networkHelpers.time.increase(VICTIM_WINDOW);
+      // 0.50 tokens were the penalty of the one call.
+      const rest = FLOOR - 500_000n - 1_000n;
+      const reward = rest / 20n;
+      await expect(processors.finishSlash(other.address, context.token))
+        .to.emit(processors, "SlashFinished")
+        .withArgs(other.address, context.token, reward, rest - reward);
+      expect(await bondOf()).to.equal(1_000n);
+      await processors.payVictim(other.address, context.token, idOf(payment!));
+      expect(await bondOf()).to.equal(0n);
+      expect(await creditOf(payee.address)).to.equal(100n + 1_000n);
+      expect(await creditOf(stranger.address)).to.equal(499_900n + reward);
+      expect(await creditOf(BURNED)).to.equal(rest - reward);
+      await context.escrow.sweepCredit(context.token, BURNED);
+      expect(await context.dollar.balanceOf(BURNED)).to.equal(rest - reward);
+    });
+    it("rewards the reporter with 500 tokens at most", async () => {
+      await postBond(context, other, 2n * FLOOR);
+      const { agent } = await open(context, { processor: other.address });
+      await slash(agent);
+      await networkHelpers.time.increase(VICTIM_WINDOW);
+      const rest = 3n * FLOOR - 500_000n - 1_000n;
+      await expect(processors.finishSlash(other.address, context.token))
+        .to.emit(processors, "SlashFinished")
+        .withArgs(other.address, context.token, 500n * 10n ** 6n, rest - 500n * 10n ** 6n);
+    });
+    it("counts victims until its window is over, and pays nobody before, to the second", async () => {
+      const [one, two, three] = [
+        (await open(context, { processor: other.address })).agent,
+        (await open(context, { processor: other.address })).agent,
+        (await open(context, { processor: other.address })).agent,
+      ];
+      const later = [];
+      for (const agent of [two, three]) {
+        later.push(await receipted(context, agent, { key: other }));
+        await spend(agent, 10_000n);
+      }
+      await networkHelpers.time.increase(WINDOWS.settleBy + WINDOWS.grace);
+      await context.claims.file(later);
+      const [payment] = await slash(one);
+      const { windowEndsAt } = await processors.slashOf(other.address, context.token);
+
+      await at(windowEndsAt - 1n);
+      for (const call of [
+        processors.payVictim(other.address, context.token, idOf(payment!)),
+        processors.finishSlash(other.address, context.token),
+      ])
+        await expect(call)
+          .to.be.revertedWithCustomError(processors, "VictimsNotCounted")
+          .withArgs(other.address, windowEndsAt - 1n, windowEndsAt);
+      await expect(context.claims.resolve([later[0]!]))
+        .to.emit(processors, "VictimAdded")
+        .withArgs(other.address, context.token, idOf(later[0]!), payee.address, 1_000n);
+      await at(windowEndsAt);
+      await expect(context.claims.resolve([later[1]!]))
+        .to.emit(context.claims, "ClaimResolved")
+        .and.not.to.emit(processors, "VictimAdded");
+      expect((await processors.slashOf(other.address, context.token)).owed).to.equal(2_000n);
+      await processors.payVictim(other.address, context.token, idOf(payment!));
+      await processors.payVictim(other.address, context.token, idOf(later[0]!));
+      await expect(processors.payVictim(other.address, context.token, idOf(later[1]!)))
+        .to.be.revertedWithCustomError(processors, "NoVictim")
+        .withArgs(idOf(later[1]!));
+    });
+    it("P9 pay_once: pays each victim once, and ends once", async () => {
+      const { agent } = await open(context, { processor: other.address });
+      const [payment] = await slash(agent);
+      await networkHelpers.time.increase(VICTIM_WINDOW);
+      await processors.payVictim(other.address, context.token, idOf(payment!));
+      await expect(processors.payVictim(other.address, context.token, idOf(payment!)))
+        .to.be.revertedWithCustomError(processors, "NoVictim")
+        .withArgs(idOf(payment!));
+      await processors.finishSlash(other.address, context.token);
+      await expect(processors.finishSlash(other.address, context.token))
+        .to.be.revertedWithCustomError(processors, "SlashFinishedAlready")
+        .withArgs(other.address, context.token);
+    });
+    it("happens once: a second reporter changes neither reward, window nor pot, and adds its victims", async () => {
+      const validUntil = (await now()) + 30n * DAY;
+      const [one, two] = [
+        (await open(context, { processor: other.address })).agent,
+        (await open(context, { processor: other.address, validUntil })).agent,
+      ];
+      await slash(one);
+      const before = fields(await processors.slashOf(other.address, context.token));
+      const [second] = await slash(two, [[payee.address, 700n]], deployer);
+      expect(fields(await processors.slashOf(other.address, context.token))).to.deep.equal({ ...before, owed: 1_700n });
+      await networkHelpers.time.increase(VICTIM_WINDOW);
+      await processors.payVictim(other.address, context.token, idOf(second!));
+      await processors.finishSlash(other.address, context.token);
+      // Slashed already, it paid no second penalty.
+      expect(await creditOf(deployer.address)).to.equal(0n);
+      expect(await bondOf()).to.equal(1_000n);
+    });
+    it("shares what is posted before the first payment, and nothing that is posted after", async () => {
+      const [first, second] = [freshKey().address as Address, freshKey().address as Address];
+      const { agent } = await open(context, { processor: other.address, budget: 3n * FLOOR, paymentCap: 2n * FLOOR });
+      const payments = await slash(agent, [
+        [first, FLOOR],
+        [second, FLOOR],
+      ]);
+      await postBond(context, other, FLOOR / 5n);
+      await networkHelpers.time.increase(VICTIM_WINDOW);
+      await processors.payVictim(other.address, context.token, idOf(payments[0]!));
+      expect((await processors.slashOf(other.address, context.token)).pot).to.equal(FLOOR);
+      await postBond(context, other, FLOOR);
+      await processors.payVictim(other.address, context.token, idOf(payments[1]!));
+      expect([await creditOf(first), await creditOf(second)]).to.deep.equal([
+        FLOOR / 10n + FLOOR / 2n,
+        FLOOR / 10n + FLOOR / 2n,
+      ]);
+      await expect(processors.finishSlash(other.address, context.token))
+        .to.emit(processors, "SlashFinished")
+        .withArgs(other.address, context.token, 0n, 0n);
+    });
+    it("reaches the bond of its token alone: the others go on to pay penalties, and leave as any bond does", async () => {
+      const token = await ethers.deployContract("TokenWithDecimals", [18]);
+      const address = (await token.getAddress()) as Address;
+      const scale = 10n ** 12n;
+      await postBond(context, other, FLOOR * scale, token);
+      await token.mint(owner.address, 10_000n * scale);
+      await token.connect(owner).approve(context.escrow, 10_000n * scale);
+      await context.escrow.connect(owner).deposit(address, 10_000n * scale, owner.address);
+      const { agent: elsewhere } = await open(context, { processor: other.address, token: address });
+      const missed = await receipted(context, elsewhere, { key: other });
+      await slash((await open(context, { processor: other.address })).agent);
+
+      expect((await processors.slashOf(other.address, address)).windowEndsAt).to.equal(0n);
+      await expect(tryOpen({ token: address })).to.be.revertedWithCustomError(processors, "Slashed");
+      await expect(context.claims.connect(stranger).file([missed]))
+        .to.emit(processors, "PenaltyPaid")
+        .withArgs(other.address, address, payee.address, 100n * scale)
+        .and.to.emit(processors, "PenaltyPaid")
+        .withArgs(other.address, address, stranger.address, 499_900n * scale);
+      await networkHelpers.time.increase(WINDOWS.cure);
+      await context.claims.resolve([missed]);
+      expect(await context.escrow.creditOf(address, payee.address)).to.equal(1_100n * scale);
+
+      await processors.requestUnbonding();
+      await at(await processors.withdrawableAt(other.address));
+      await processors.withdrawBond(address, other.address);
+      expect(await context.escrow.creditOf(address, other.address)).to.equal((FLOOR - 500_000n) * scale);
+      await expect(processors.withdrawBond(context.token, other.address))
+        .to.be.revertedWithCustomError(processors, "Slashed")
+        .withArgs(other.address);
+    });
+    it("of each token has its own window, reporter and pot", async () => {
+      const token = await ethers.deployContract("TokenWithDecimals", [6]);
+      const address = (await token.getAddress()) as Address;
+      await postBond(context, other, 5n * FLOOR, token);
+      await token.mint(owner.address, 10_000n);
+      await token.connect(owner).approve(context.escrow, 10_000n);
+      await context.escrow.connect(owner).deposit(address, 10_000n, owner.address);
+      const validUntil = (await now()) + 30n * DAY;
+      const { agent: elsewhere } = await open(context, { processor: other.address, token: address, validUntil });
+      const { agent } = await open(context, { processor: other.address });
+      const [first] = await slash(agent);
+      const [second] = await slash(elsewhere, [[payee.address, 400n]], deployer);
+      const [one, two] = [
+        await processors.slashOf(other.address, context.token),
+        await processors.slashOf(other.address, address),
+      ];
+      expect([one.reporter, one.owed, two.reporter, two.owed]).to.deep.equal([
+        stranger.address,
+        1_000n,
+        deployer.address,
+        400n,
+      ]);
+      expect(two.windowEndsAt > one.windowEndsAt).to.equal(true);
+      await at(two.windowEndsAt);
+      await processors.payVictim(other.address, address, idOf(second!));
+      for (const [of, payment] of [
+        [address, first!],
+        [context.token, second!],
+      ] as const)
+        await expect(processors.payVictim(other.address, of, idOf(payment)))
+          .to.be.revertedWithCustomError(processors, "NoVictim")
+          .withArgs(idOf(payment));
+      expect((await processors.slashOf(other.address, address)).pot).to.equal(5n * FLOOR - 500_000n);
+    });
+  });
+
+  describe("slashing, by judges that are accounts of the test", () => {
+    const [judge, challenges] = [settlement, deployer];
+    const ID = `0x${"1d".repeat(32)}`;
+
+    /** Judges of their own beside the core's registry, or one with other windows; `other` has a bond there. */
+    async function judged(bond: bigint, windows?: typeof WINDOWS): Promise<ProcessorRegistry> {
+      const { escrow, registry } = context;
+      const links = {
+        escrow,
+        settlement: settlement.address,
+        direct: stranger.address,
+        processors: stranger.address,
+        claims: stranger.address,
+        gate: stranger.address,
+      };
+      const with_ = windows ? await new MandateRegistry__factory(deployer).deploy(links, windows) : registry;
+      const deployed = await new ProcessorRegistry__factory(deployer).deploy(
+        escrow,
+        with_,
+        judge.address,
+        challenges.address,
+      );
+      await registerWithBond({ ...context, processors: deployed }, other, bond);
+      return deployed.connect(judge);
+    }
+
+    it("both may take from bonds, as far as these reach", async () => {
+      const own = await judged(100n);
+      await expect(own.penalize(other.address, context.token, payee.address, 30n))
+        .to.emit(own, "PenaltyPaid")
+        .withArgs(other.address, context.token, payee.address, 30n);
+      await expect(own.connect(challenges).penalize(other.address, context.token, stranger.address, 71n))
+        .to.emit(own, "PenaltyPaid")
+        .withArgs(other.address, context.token, stranger.address, 70n);
+      for (const units of [0n, 1n])
+        await expect(own.penalize(other.address, context.token, payee.address, units)).not.to.emit(own, "PenaltyPaid");
+      expect([await creditOf(payee.address), await creditOf(stranger.address)]).to.deep.equal([30n, 70n]);
+    });
+    it("a bond that is slashed pays no penalty: it is its victims'", async () => {
+      const own = await judged(100n);
+      await own.slash(other.address, context.token, payee.address);
+      await expect(own.penalize(other.address, context.token, payee.address, 30n)).not.to.emit(own, "PenaltyPaid");
+      expect(await own.bondOf(other.address, context.token)).to.equal(100n);
+    });
+    it("counts nobody whose bond was not slashed, and each id once, whatever its payee, sum and token", async () => {
+      const own = await judged(100n);
+      await own.addVictim(other.address, context.token, ID, payee.address, 10n);
+      expect((await own.slashOf(other.address, context.token)).owed).to.equal(0n);
+      await own.slash(other.address, context.token, stranger.address);
+      await own.addVictim(other.address, context.token, ID, payee.address, 10n);
+      await own.connect(challenges).addVictim(other.address, context.token, ID, stranger.address, 90n);
+      expect((await own.slashOf(other.address, context.token)).owed).to.equal(10n);
+      await networkHelpers.time.increase(VICTIM_WINDOW);
+      await own.payVictim(other.address, context.token, ID);
+      expect([await creditOf(payee.address), await creditOf(stranger.address)]).to.deep.equal([10n, 0n]);
+    });
+    it("of nothing shares nothing", async () => {
+      const own = await judged(1n);
+      await own.penalize(other.address, context.token, payee.address, 1n);
+      await own.slash(other.address, context.token, stranger.address);
+      await own.addVictim(other.address, context.token, ID, payee.address, 10n);
+      await networkHelpers.time.increase(VICTIM_WINDOW);
+      await expect(own.payVictim(other.address, context.token, ID))
+        .to.emit(own, "VictimPaid")
+        .withArgs(other.address, context.token, ID, payee.address, 0n);
+      await expect(own.finishSlash(other.address, context.token))
+        .to.emit(own, "SlashFinished")
+        .withArgs(other.address, context.token, 0n, 0n);
+    });
+    it("counts victims as long as a receipt can take to be missed, claimed and not cured", async () => {
+      const windows = {
+        settleBy: 24n * HOUR,
+        grace: 6n * HOUR,
+        acknowledge: 6n * HOUR,
+        cure: 24n * HOUR,
+        claim: 14n * DAY,
+      };
+      const own = await judged(100n, windows);
+      await own.slash(other.address, context.token, stranger.address);
+      const { windowEndsAt } = await own.slashOf(other.address, context.token);
+      expect(windowEndsAt - (await now())).to.equal(24n * HOUR + 6n * HOUR + 14n * DAY + 24n * HOUR);
+    });
+    it("whatever is owed and posted: nobody gets more than is owed or there, and at least half of the rest is burned", async function () {
+      this.timeout(120_000);
+      await fc.assert(
+        fc.asyncProperty(
+          fc.bigInt({ min: 1n, max: 4n * FLOOR }),
+          fc.array(fc.bigInt({ min: 1n, max: 2n * FLOOR }), { maxLength: 6 }),
+          fc.nat(6),
+          async (bond, owed, finishAfter) => {
+            const own = await judged(bond);
+            const [reporter, ...payees] = [freshKey(), ...owed.map(() => freshKey())].map(({ address }) => address);
+            await own.slash(other.address, context.token, reporter!);
+            const id = (index: number): string => ethers.toBeHex(index + 1, 32);
+            for (const [index, units] of owed.entries())
+              await own.addVictim(other.address, context.token, id(index), payees[index]!, units);
+            await networkHelpers.time.increase(VICTIM_WINDOW);
+            const burnedBefore = await creditOf(BURNED);
+            for (const [index] of owed.entries()) {
+              if (index === finishAfter) await own.finishSlash(other.address, context.token);
+              await own.payVictim(other.address, context.token, id(index));
+            }
+            if (finishAfter >= owed.length) await own.finishSlash(other.address, context.token);
+
+            const sum = owed.reduce((total, units) => total + units, 0n);
+            const shared = bond < sum ? bond : sum;
+            for (const [index, units] of owed.entries())
+              expect(await creditOf(payees[index]!)).to.equal((units * shared) / sum);
+            const [reward, burned] = [await creditOf(reporter!), (await creditOf(BURNED)) - burnedBefore];
+            expect(reward + burned).to.equal(bond - shared);
+            expect(reward * 20n <= bond - shared && reward <= 500n * 10n ** 6n && burned >= reward).to.equal(true);
+            const left = await own.bondOf(other.address, context.token);
+            expect(left <= BigInt(owed.length), "what rounding leaves").to.equal(true);
+          },
+        ),
+        { numRuns: 20 },
+      );
     });
   });
 

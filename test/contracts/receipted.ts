@@ -1,5 +1,5 @@
-import { headHex, signPayment, signReceipt, type Address, type Hex } from "@bursar/protocol";
-import { ZeroHash, type HDNodeWallet, type Signer, type Wallet } from "ethers";
+import { headHex, signPayment, signReceipt, type Address, type Domain, type Hex } from "@bursar/protocol";
+import { AbiCoder, keccak256, ZeroHash, type HDNodeWallet, type Signer, type Wallet } from "ethers";
 
 import { WINDOWS } from "../../deploy/index.ts";
 import { now, payee, processor, type Core } from "./fixture.ts";
@@ -26,11 +26,14 @@ export interface PaymentDraft {
   amount?: bigint;
   ref?: Hex;
   settleBy?: bigint;
+  logIndex?: bigint;
   payees?: Address[];
   /** Who signs the payment, instead of the agent. */
   signer?: Signer;
   /** Who signs the receipt, instead of the fixture's processor. */
   key?: Signer;
+  /** For which chain and contract both sign, instead of the fixture's. */
+  domain?: Domain;
 }
 
 /**
@@ -38,7 +41,7 @@ export interface PaymentDraft {
  * window from now. `signRow` settles one with the same head.
  */
 export async function receipted(
-  { registry, domain }: Core,
+  { registry, domain: home }: Core,
   agent: Wallet | HDNodeWallet,
   overrides: PaymentDraft = {},
 ): Promise<ReceiptedPayment> {
@@ -49,10 +52,11 @@ export async function receipted(
     spent = position.spent + amount,
     head = headHex(position.base + 1n),
     settleBy = (await now()) + WINDOWS.settleBy,
+    logIndex = 0n,
+    domain = home,
   } = overrides;
   const line = { payee: overrides.payee ?? payee.address, amount, ref: overrides.ref ?? (ZeroHash as Hex) };
   const address = agent.address as Address;
-  const logIndex = 0n;
   return {
     agent: address,
     seq,
@@ -73,3 +77,12 @@ export async function receipted(
     payees: overrides.payees ?? [],
   };
 }
+
+/** By which claims and challenges know a payment. */
+export const idOf = ({ agent, seq, head, line }: ReceiptedPayment): string =>
+  keccak256(
+    AbiCoder.defaultAbiCoder().encode(
+      ["address", "uint64", "bytes32", "address", "uint40", "bytes32"],
+      [agent, seq, head, line.payee, line.amount, line.ref],
+    ),
+  );

@@ -1,4 +1,4 @@
-import { headHex, signMandate, type Address } from "@bursar/protocol";
+import { headHex, signClose, signMandate, type Address } from "@bursar/protocol";
 import { expect } from "chai";
 import { toBeHex, ZeroHash, type Wallet } from "ethers";
 
@@ -30,9 +30,9 @@ import {
   stranger,
   type Core,
 } from "./fixture.ts";
+import { receipted } from "./receipted.ts";
 import { signRow, type SignedRow } from "./settle-one.ts";
 import { signDebit } from "./sign-direct.ts";
-import { signClose, signReceipted } from "./sign-receipted.ts";
 
 const [NONE, OPEN, REVOKED, EXPIRED, CLOSED, FALLBACK] = [0n, 1n, 2n, 3n, 4n, 5n];
 const TAIL = WINDOWS.settleBy + WINDOWS.grace + WINDOWS.claim;
@@ -307,7 +307,7 @@ describe("Revocation", () => {
       seq: bigint,
       [first, second] = [owner, processor],
     ): Promise<readonly [string, string]> {
-      const close = { agent: agent.address, seq };
+      const close = { agent: agent.address as Address, seq };
       return [await signClose(first, context.domain, close), await signClose(second, context.domain, close)];
     }
     const together = async (agent: Wallet, seq: bigint, signed?: readonly [string, string]) =>
@@ -439,47 +439,39 @@ describe("Revocation", () => {
       /** A mandate with a receipt that is missed by the time both end it. */
       async function missed() {
         const agent = (await open(context)).agent as Wallet;
-        const { base } = await registry.positionOf(agent.address);
-        const receipted = await signReceipted(context, agent, {
-          seq: 1n,
-          spent: 500n,
-          head: headHex(base + 1n),
-          payee: payee.address,
-          amount: 500n,
-          settleBy: await now(),
-        });
+        const payment = await receipted(context, agent, { amount: 500n, settleBy: await now() });
         await networkHelpers.time.increase(WINDOWS.grace + 1n);
-        return { agent, receipted, claims: context.claims.connect(stranger) };
+        return { agent, payment, claims: context.claims.connect(stranger) };
       }
 
       it("a claim within the hour brings back the full windows", async () => {
-        const { agent, receipted, claims } = await missed();
+        const { agent, payment, claims } = await missed();
         await together(agent, 0n);
         const endedAt = await now();
         expect((await registry.mandateOf(agent.address)).closesAt).to.equal(endedAt + HOUR);
-        await claims.file([receipted]);
+        await claims.file([payment]);
         const closesAt = endedAt + TAIL;
         expect((await registry.mandateOf(agent.address)).closesAt).to.equal(closesAt);
         await networkHelpers.time.increaseTo(endedAt + HOUR);
         await expect(registry.close(agent.address)).to.be.revertedWithCustomError(registry, "TooEarlyToClose");
       });
       it("the same two signatures do not shorten the windows again", async () => {
-        const { agent, receipted, claims } = await missed();
+        const { agent, payment, claims } = await missed();
         const signed = await signatures(agent, 0n);
         await together(agent, 0n, signed);
         const closesAt = (await now()) + TAIL;
-        await claims.file([receipted]);
+        await claims.file([payment]);
         await isRefused(together(agent, 0n, signed), "AlreadyAcknowledged", agent.address, 0n);
         expect((await registry.mandateOf(agent.address)).closesAt).to.equal(closesAt);
       });
       it("P5 revoke_is_final: the bond pays that payee and not the owner, who gets everything back", async () => {
-        const { agent, receipted, claims } = await missed();
+        const { agent, payment, claims } = await missed();
         await together(agent, 0n);
         const endedAt = await now();
-        await claims.file([receipted]);
+        await claims.file([payment]);
         expect((await registry.mandateOf(agent.address)).reserved).to.equal(0n);
         await networkHelpers.time.increase(WINDOWS.cure);
-        await claims.resolve([receipted]);
+        await claims.resolve([payment]);
         expect(await registry.stateOf(agent.address)).to.equal(REVOKED);
         expect((await context.processors.processorOf(processor.address)).slashed).to.equal(true);
         await networkHelpers.time.increaseTo(endedAt + TAIL);
@@ -488,8 +480,8 @@ describe("Revocation", () => {
           .withArgs(agent.address, owner.address, 10_000n);
       });
       it("a claim that was filed before keeps its units in the lock, and the owner gets the rest within the hour", async () => {
-        const { agent, receipted, claims } = await missed();
-        await claims.file([receipted]);
+        const { agent, payment, claims } = await missed();
+        await claims.file([payment]);
         await together(agent, 0n);
         await networkHelpers.time.increase(HOUR);
         await expect(registry.close(agent.address))
@@ -497,7 +489,7 @@ describe("Revocation", () => {
           .withArgs(agent.address, owner.address, 9_500n);
         await isRefused(registry.close(agent.address), "ClaimsPending", agent.address, 500n);
         await networkHelpers.time.increase(WINDOWS.cure);
-        await claims.resolve([receipted]);
+        await claims.resolve([payment]);
         expect(await registry.stateOf(agent.address)).to.equal(FALLBACK);
         await isRefused(together(agent, 0n), "MandateNotOpen", agent.address, FALLBACK);
         // The penalty, a tenth, and the claim.
@@ -624,7 +616,7 @@ describe("Identity gate at opening", () => {
       await context.direct.connect(processor).debit([await signDebit(context, agent, order)]);
       await context.registry.connect(owner).revoke(agent.address, 0n);
       await context.registry.connect(processor).acknowledge(agent.address, 1n, headHex(row.head), 100n);
-      const close = { agent: second.address, seq: 0n };
+      const close = { agent: second.address as Address, seq: 0n };
       await registry.closeTogether(
         second.address,
         0n,

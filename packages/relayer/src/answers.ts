@@ -19,6 +19,16 @@ export interface InclusionProver {
   proveInclusion(size: CircuitSize, statement: InclusionStatement): Promise<Omit<Proof, "signals">>;
 }
 
+/** A challenge as its event tells it. */
+export interface ChallengeOnChain {
+  readonly id: Hex;
+  readonly agent: Address;
+  readonly seq: bigint;
+  /** Unix seconds. */
+  readonly answerableUntil: bigint;
+  readonly block: number;
+}
+
 export interface AnswersOptions {
   readonly store: Store;
   readonly chain: Chain;
@@ -27,81 +37,140 @@ export interface AnswersOptions {
   readonly settler: { settled(id: number): SettledBatch };
   /** The mandates' processor. */
   readonly processor: Address;
-  /** Told of a challenge that cannot be answered: the bond is at stake. */
+  /** Told once of each challenge that could not be answered, though it is tried again: the bond is at stake. */
   readonly failed: (challenge: { id: Hex; agent: Address; seq: bigint }, error: Error) => void;
 }
 
-/** How far challenges have been looked at. */
+/** The block up to which every challenge has its end. */
 const CHALLENGES = "challenges";
 
 /**
- * Answers challenges of what was settled, each with a proof that the challenged line is in it. The place in the chain is
- * moved on only when every challenge up to it has an answer, so that a crash forgets none.
+ * Answers challenges of what was settled, each with a proof that the challenged line is in it. A challenge is kept until
+ * it has its end on chain, in final blocks; what goes wrong with one holds up no other and is tried again. The block from
+ * which challenges are read at the next start never passes one that is open, so that a crash forgets none.
  */
 export class Answers {
   readonly #options: AnswersOptions;
-  readonly #given = new Set<Hex>();
+  readonly #open = new Map<Hex, ChallengeOnChain>();
+  /** Answers that were proved and not delivered yet. */
+  readonly #calls = new Map<Hex, string>();
+  readonly #told = new Set<Hex>();
+  /** Last block whose challenges are known; null before the first batch. */
+  #seen: number | null = null;
 
   constructor(options: AnswersOptions) {
     this.#options = options;
   }
 
-  /** @throws {@link BursarError} `chain-unavailable`, `key-*`: run it again later. */
+  /** @throws {@link BursarError} `chain-unavailable`: run it again later. */
   async run(): Promise<void> {
-    const { chain, store, processor } = this.#options;
-    const { challenges } = chain;
-    const from = store.cursor(CHALLENGES) ?? 0;
-    const upTo = Math.min(await chain.finalBlock(), from + LOG_RANGE);
-    const opened = await challenges.queryFilter(
-      challenges.filters.ChallengeOpened(undefined, undefined, processor),
-      from,
-      upTo,
+    const moment = await this.#look();
+    if (!moment) return;
+    const told = ({ id }: ChallengeOnChain): number => Number(this.#told.has(id));
+    const urgent = [...this.#open.values()].sort(
+      (a, b) => told(a) - told(b) || Number(a.answerableUntil - b.answerableUntil),
     );
-    for (const { args } of opened) {
-      await this.#answer({ id: args.id as Hex, agent: args.agent as Address, seq: args.seq });
-    }
-    if (upTo !== from) store.transact(() => store.setCursor(CHALLENGES, upTo));
+    const unanswered = await Promise.all(urgent.slice(0, AT_ONCE).map((challenge) => this.#end(challenge, moment)));
+    this.#keepPlace();
+    const error = unanswered.find((reason) => reason !== null);
+    if (error) throw error;
   }
 
-  async #answer(challenge: { id: Hex; agent: Address; seq: bigint }): Promise<void> {
-    const { chain, outbox, failed } = this.#options;
-    const { id } = challenge;
-    const job = `answer:${id}`;
-    if (this.#given.has(id)) return;
-    const { status } = await chain.challenges.challengeOf(id);
-    if (status !== OPEN && !outbox.begun(job)) return;
+  /** Reads challenges up to the last final block. @returns it and its time, or null before the first batch. */
+  async #look(): Promise<{ final: number; time: bigint } | null> {
+    const { chain, store, processor } = this.#options;
+    this.#seen ??= store.cursor(CHALLENGES) ?? firstSettled(store);
+    while (this.#seen !== null) {
+      const from = Math.max(0, this.#seen + 1 - REREAD);
+      const { upTo, final, time, opened } = await chain.challenged(processor, from);
+      for (const challenge of opened) this.#open.set(challenge.id, challenge);
+      this.#seen = Math.max(this.#seen, upTo);
+      if (this.#seen >= final) return { final, time };
+    }
+    return null;
+  }
+
+  /** @returns why the chain could not be asked, or null: answered, over, or told of. */
+  async #end(challenge: ChallengeOnChain, { final, time }: { final: number; time: bigint }): Promise<Error | null> {
+    const { id, answerableUntil } = challenge;
     try {
-      await outbox.deliver(job, { to: chain.rail.challenges, data: await this.#call(challenge) });
+      const { chain } = this.#options;
+      if (!(await chain.isChallengeOpen(id, final))) return this.#forget(id);
+      if (time > answerableUntil) {
+        this.#tell(challenge, new BursarError("transaction-failed", "The challenge was not answered in time."));
+        return this.#forget(id);
+      }
+      await this.#deliver(challenge);
+      return this.#forget(id);
     } catch (error) {
-      if (!(error instanceof BursarError) || !FINAL.has(error.code)) throw error;
-      failed(challenge, error);
+      if (error instanceof BursarError && error.code === "chain-unavailable") return error;
+      return this.#explain(challenge, error as Error);
     }
-    this.#given.add(id);
   }
 
-  async #call({ id, agent, seq }: { id: Hex; agent: Address; seq: bigint }): Promise<string> {
+  /** Somebody else's answer is as good: only what is still open is told of. */
+  async #explain(challenge: ChallengeOnChain, error: Error): Promise<Error | null> {
+    try {
+      if (await this.#options.chain.isChallengeOpen(challenge.id, "latest")) this.#tell(challenge, error);
+      return null;
+    } catch (unavailable) {
+      return unavailable as Error;
+    }
+  }
+
+  #tell({ id, agent, seq }: ChallengeOnChain, error: Error): void {
+    if (this.#told.has(id)) return;
+    this.#told.add(id);
+    this.#options.failed({ id, agent, seq }, error);
+  }
+
+  #forget(id: Hex): null {
+    this.#open.delete(id);
+    this.#calls.delete(id);
+    return null;
+  }
+
+  #keepPlace(): void {
+    const { store } = this.#options;
+    const place = Math.min(this.#seen ?? 0, ...[...this.#open.values()].map(({ block }) => block - 1));
+    if (place !== store.cursor(CHALLENGES)) store.transact(() => store.setCursor(CHALLENGES, place));
+  }
+
+  /** A transaction that was mined and reverted is spent: the answer goes out again in another one. */
+  async #deliver(challenge: ChallengeOnChain): Promise<void> {
+    const { chain, outbox } = this.#options;
+    const { id } = challenge;
+    const data = this.#calls.get(id) ?? (await this.#call(challenge));
+    this.#calls.set(id, data);
+    for (let attempt = 1; ; ++attempt) {
+      const job = attempt === 1 ? `answer:${id}` : `answer:${id}:${attempt}`;
+      try {
+        await outbox.deliver(job, { to: chain.rail.challenges, data });
+        return;
+      } catch (error) {
+        const spent = error instanceof BursarError && error.code === "transaction-failed" && outbox.begun(job);
+        if (!spent || attempt === ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  async #call({ id, agent, seq }: ChallengeOnChain): Promise<string> {
     const { store, chain, settler, prover } = this.#options;
     const payment = store.payment(agent, seq);
-    if (!payment || claimId(agent, payment.payment) !== id || payment.batch === null) {
-      throw new BursarError(
-        "books-behind",
-        `The books know no settled payment ${seq} of ${agent} as it is challenged.`,
-        {
-          value: id,
-        },
-      );
-    }
+    if (!payment || claimId(agent, payment.payment) !== id || payment.batch === null) throw behind(id, agent, seq);
     const { circuit, parts, statement } = settler.settled(payment.batch);
     const row = parts.findIndex((part) => part.agent === agent);
     const part = parts[row];
-    if (!part) throw new Error(`batch ${payment.batch} has no row of ${agent}`);
+    const transactions = store.transactions(`batch:${payment.batch}`).map(({ hash }) => hash);
+    const batchId = await chain.batchSettledBy(transactions);
+    if (!part || batchId === null) throw behind(id, agent, seq);
     const index = Number(seq - 1n - (part.seq - offsetOf(part.seq)));
     const { circuitId, proof } = await prover.proveInclusion(
       inclusionSize(circuit.size),
       showLine(inclusionSize(circuit.size), part, index),
     );
     const settled = {
-      batchId: await this.#batchOnChain(agent, seq),
+      batchId,
       circuitId: circuit.circuitId,
       commitment: statement.commitment,
       rowWords: rowWords(statement.rows),
@@ -112,16 +181,21 @@ export class Answers {
     const challenged = { agent, seq, spent, head, line, settleBy: 0n, logIndex: 0n, ...UNREAD };
     return chain.challenges.interface.encodeFunctionData("answer", [challenged, settled, circuitId, proof as never]);
   }
+}
 
-  /** The number under which the chain keeps the batch that settled a payment. */
-  async #batchOnChain(agent: Address, seq: bigint): Promise<bigint> {
-    const { settlementContract } = this.#options.chain;
-    const events = await settlementContract.queryFilter(settlementContract.filters.MandateSettled(agent));
-    const event = events.find(({ args }) => args.seq >= seq);
-    if (!event)
-      throw new BursarError("chain-unavailable", `The node does not tell who settled payment ${seq} of ${agent}.`);
-    return event.args.batchId;
-  }
+/** Nothing is challenged before it is settled. */
+function firstSettled(store: Store): number | null {
+  const blocks = store.batches(["settled"]).flatMap(({ block }) => block ?? []);
+  return blocks.length === 0 ? null : Math.min(...blocks) - 1;
+}
+
+function behind(id: Hex, agent: Address, seq: bigint): BursarError {
+  return new BursarError(
+    "books-behind",
+    `The books know no settled payment ${seq} of ${agent} as it is challenged.`,
+    { value: id },
+    "Restore the books that gave its receipt before the challenge ends.",
+  );
 }
 
 /** Names a receipted payment in claims and challenges: keccak256 of what both of its signatures are about. */
@@ -136,8 +210,9 @@ export function claimId(agent: Address, { seq, head, line }: SignedPayment["paym
 
 /** What an answer repeats of a challenge without its being read. */
 const UNREAD = { agentSignature: "0x", processorSignature: "0x", payees: [] };
-/** `IChallenges.Status.Open`. */
-const OPEN = 1n;
-const LOG_RANGE = 5_000;
-/** After these no later try would succeed. */
-const FINAL: ReadonlySet<string> = new Set(["transaction-failed", "books-behind", "proof-invalid"]);
+/** Blocks that are read again: a reorganisation may bring a challenge into one that had none. */
+const REREAD = 64;
+/** Transactions that are tried for one answer. */
+const ATTEMPTS = 3;
+/** Answers under way: their transactions go out one after another, and await their confirmations together. */
+const AT_ONCE = 32;

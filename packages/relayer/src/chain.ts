@@ -17,6 +17,7 @@ import {
   type MandateRegistry,
   type ProcessorRegistry,
 } from "../../../typechain-types/index.ts";
+import type { ChallengeOnChain } from "./answers.ts";
 import type { Rail } from "./deployment.ts";
 import type { DirectCall, DirectGateway } from "./direct.ts";
 import { isUnreachable } from "./outbox.ts";
@@ -120,6 +121,46 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
     return { upTo, time: BigInt(block?.timestamp ?? 0), revoked: await Promise.all(revoked) };
   }
 
+  /** Challenges of what a processor settled, of at most {@link LOG_RANGE} blocks that are final. */
+  async challenged(
+    processor: Address,
+    fromBlock: number,
+  ): Promise<{ upTo: number; final: number; time: bigint; opened: ChallengeOnChain[] }> {
+    const final = await this.finalBlock();
+    const upTo = Math.min(final, fromBlock + LOG_RANGE - 1);
+    const filter = this.challenges.filters.ChallengeOpened(undefined, undefined, processor);
+    const events = upTo < fromBlock ? [] : await reach(() => this.challenges.queryFilter(filter, fromBlock, upTo));
+    const opened = events.map(({ args, blockNumber }) => ({
+      id: args.id as Hex,
+      agent: args.agent as Address,
+      seq: args.seq,
+      answerableUntil: args.answerableUntil,
+      block: blockNumber,
+    }));
+    const block = await reach(() => this.provider.getBlock(final));
+    return { upTo, final, time: BigInt(block?.timestamp ?? 0), opened };
+  }
+
+  /** Whether a challenge still waits for its answer, as of a block. */
+  async isChallengeOpen(id: Hex, blockTag: number | "latest"): Promise<boolean> {
+    const { status } = await reach(() => this.challenges.challengeOf(id, { blockTag }));
+    return status === CHALLENGE_OPEN;
+  }
+
+  /** The number under which the chain keeps the batch that one of these transactions settled, or null. */
+  async batchSettledBy(transactions: readonly Hex[]): Promise<bigint | null> {
+    const { interface: abi } = this.settlementContract;
+    for (const hash of transactions) {
+      const receipt = await reach(() => this.provider.getTransactionReceipt(hash));
+      for (const log of receipt?.logs ?? []) {
+        if (log.address !== this.rail.settlement) continue;
+        const event = abi.parseLog(log);
+        if (event?.name === "BatchSettled") return event.args["batchId"] as bigint;
+      }
+    }
+    return null;
+  }
+
   async checkRows(rows: SettleCall["rows"], credits: SettleCall["credits"], from: Address): Promise<string | null> {
     const data = this.registry.interface.encodeFunctionData("settle", [
       from,
@@ -199,6 +240,9 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
     return (error as { shortMessage?: string }).shortMessage ?? (error as Error).message;
   }
 }
+
+/** `IChallenges.Status.Open`. */
+const CHALLENGE_OPEN = 1n;
 
 /** Blocks of logs that a node is asked for at once. */
 const LOG_RANGE = 5_000;

@@ -154,8 +154,10 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     prover,
     settler,
     processor: sender,
-    failed: (challenge, { message }) =>
-      logger.error({ challenge, reason: message }, "a challenge could not be answered"),
+    failed: (challenge, { message }) => {
+      metrics.failed("answers");
+      logger.error({ challenge, reason: message }, "a challenge could not be answered");
+    },
   });
   const book = new IntentBook(store.database);
   const deliver = outbox.deliver.bind(outbox);
