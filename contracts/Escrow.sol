@@ -24,6 +24,9 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
 
     uint256 private constant UNIT_DECIMALS = 6;
     uint256 private constant MAX_DECIMALS = 24;
+    /// @dev What the addresses of sub-accounts begin with, so that they are known from others.
+    uint256 private constant SUB_ACCOUNT = 0x737562;
+    uint256 private constant SUB_ACCOUNT_BITS = 136;
 
     /// @inheritdoc IEscrow
     address public immutable registry;
@@ -115,6 +118,8 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
 
     /// @inheritdoc IEscrow
     function sweepCredit(address token, address payee) external nonReentrant returns (uint256) {
+        // Nobody has the key of one: what is sent to it as tokens is lost.
+        if (uint160(payee) >> SUB_ACCOUNT_BITS == SUB_ACCOUNT) revert SubAccount(payee);
         return _payCredit(token, payee, payee);
     }
 
@@ -184,7 +189,8 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
 
     /// @inheritdoc IEscrow
     function accountOf(address controller, bytes32 salt) public pure returns (address) {
-        return address(uint160(uint256(keccak256(abi.encode(controller, salt)))));
+        uint256 hash = uint256(keccak256(abi.encode(controller, salt)));
+        return address(uint160((SUB_ACCOUNT << SUB_ACCOUNT_BITS) | (hash & (2 ** SUB_ACCOUNT_BITS - 1))));
     }
 
     /// @inheritdoc IEscrow

@@ -374,8 +374,8 @@ describe("Escrow", () => {
     it("are named by controller and salt, each another", async () => {
       const expected = keccak256(
         AbiCoder.defaultAbiCoder().encode(["address", "bytes32"], [owner.address, SALT]),
-      ).slice(-40);
-      expect(account).to.equal(getAddress(`0x${expected}`));
+      ).slice(-34);
+      expect(account).to.equal(getAddress(`0x737562${expected}`));
       expect(await escrow.accountOf(stranger.address, SALT)).not.to.equal(account);
       expect(await escrow.accountOf(owner.address, ZeroHash)).not.to.equal(account);
     });
@@ -397,6 +397,13 @@ describe("Escrow", () => {
       expect(await context.dollar.balanceOf(escrow)).to.equal(held);
       await escrow.connect(stranger).sweepCredit(context.token, other.address);
       expect(await context.dollar.balanceOf(other.address)).to.equal(50n);
+    });
+    it("are not swept: nobody could take the tokens where they would go", async () => {
+      await fill();
+      await expect(escrow.connect(stranger).sweepCredit(context.token, account))
+        .to.be.revertedWithCustomError(escrow, "SubAccount")
+        .withArgs(account);
+      expect(await balances()).to.deep.equal([30n, 20n, 50n]);
     });
     it("pay themselves without making money", async () => {
       await fill();
