@@ -204,7 +204,9 @@ describe("deploying", function () {
     expect(await bonded.fee()).to.equal(5n * 10n ** 17n);
     expect(await bonded.ruleWithin()).to.equal(3_600n);
     for (const wrong of [{ BURSAR_ARBITER_FEE: "much" }, { BURSAR_RULE_WITHIN: "1h" }, { BURSAR_ARBITERS: "me" }])
-      expect(await refusalOf(async () => settingsOf(LOCAL, wrong))).to.include({ code: "malformed-input" });
+      expect(await refusalOf(() => Promise.resolve().then(() => settingsOf(LOCAL, wrong)))).to.include({
+        code: "malformed-input",
+      });
   });
 
   it("refuses arbiters who may rule when the module waits no more: malformed-input", async () => {

@@ -23,10 +23,12 @@ import {
 import { explainedByAdvice } from "./dispute-errors.ts";
 import {
   checkFile,
+  getFile,
   makeDelivery,
   makeEvidence,
   readEvidence,
   readJson,
+  sendFile,
   type DeliveryOptions,
   type EvidenceOptions,
 } from "./evidence.ts";
@@ -146,6 +148,29 @@ function addEvidenceCommands(dispute: Command, { output, within }: DisputeScene)
     .description("verify each signature, and receipt keys, settlement and hash against the chain")
     .action(within((session, path: string) => checkFile(session, output, path)));
   evidence
+    .command("send")
+    .argument("<file>", "of evidence")
+    .description("leave it at the processor for the other side and the arbiter")
+    .requiredOption("--processor-url <url>", "of its API")
+    .addOption(by("owner"))
+    .action(
+      within((session, path: string, options: As & { processorUrl: string }) =>
+        sendFile(session, output, path, options),
+      ),
+    );
+  evidence
+    .command("get")
+    .argument("<hash>", "as in the dispute")
+    .description("fetch the file of a hash from the processor, and verify that it has it")
+    .requiredOption("--processor-url <url>", "of its API")
+    .addOption(by("owner"))
+    .option("--out <file>", "where to; evidence-<hash>.json by default")
+    .action(
+      within((session, hash: string, options: As & { processorUrl: string; out?: string }) =>
+        getFile(session, output, hash, options),
+      ),
+    );
+  evidence
     .command("deliver")
     .argument("<agent>", "who paid", address)
     .argument("<seq>", "number of the payment", whole)
@@ -229,7 +254,10 @@ async function file(
   const { dispute, agent, seq, hash } = await checkEvidence(chain, evidence);
   if (dispute !== null) {
     const view = await readDispute(chain, dispute);
-    if (view.evidenceHash === hash) return report(output, { ...view, filed: false }, describe(view));
+    if (view.evidenceHash === hash) {
+      report(output, { ...view, filed: false }, describe(view));
+      return;
+    }
     throw new BursarError(
       "transaction-failed",
       `Payment ${seq} of ${agent} is disputed already, with other evidence: dispute ${dispute}.`,

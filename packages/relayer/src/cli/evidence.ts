@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 
 import {
+  accessHeader,
   bytes32Schema,
   BursarError,
   decodePaymentHeader,
@@ -10,6 +11,7 @@ import {
   holdOf,
   parseWire,
   receiptSchema,
+  signAccess,
   signDelivery,
   signedDeliverySchema,
   signedPaymentSchema,
@@ -20,6 +22,7 @@ import {
   type Evidence,
   type Hex,
   type PaidRequest,
+  type Problem,
 } from "@bursar/protocol";
 import { keccak256 } from "ethers";
 import { z } from "zod";
@@ -109,6 +112,57 @@ export async function makeDelivery(
   const path = out ?? `delivery-${agent.slice(2, 10)}-${seq}.json`;
   writeFileSync(path, `${JSON.stringify(toWire(signed), null, 2)}\n`);
   report(output, { path, ...signed }, `${path} says that ${payee.address} served payment ${seq} of ${agent}.`);
+}
+
+/** Leaves a file at the processor. */
+export async function sendFile(
+  session: Session,
+  output: Output,
+  path: string,
+  { as, processorUrl }: { as: string; processorUrl: string },
+): Promise<void> {
+  const { hash } = (await overHttp(session, as, new URL("/disputes/evidence", processorUrl), readEvidence(path))) as {
+    hash: Hex;
+  };
+  report(output, { hash, path }, `${path} is kept by the processor as ${hash}.`);
+}
+
+/** Fetches a file from the processor. @throws BursarError `malformed-input` for one that has another hash. */
+export async function getFile(
+  session: Session,
+  output: Output,
+  hash: string,
+  { as, processorUrl, out }: { as: string; processorUrl: string; out?: string },
+): Promise<void> {
+  const wanted = parseWire(bytes32Schema, hash);
+  const url = new URL(`/disputes/evidence/${wanted}`, processorUrl);
+  const evidence = (await overHttp(session, as, url)) as Evidence;
+  const found = hashEvidence(evidence);
+  if (found !== wanted) {
+    throw new BursarError("malformed-input", "The processor sent another file.", { value: found, limit: wanted });
+  }
+  const path = out ?? `evidence-${wanted.slice(2, 10)}.json`;
+  writeFileSync(path, `${JSON.stringify(evidence, null, 2)}\n`);
+  report(output, { hash: wanted, path }, `${path} has the hash ${wanted}.`);
+}
+
+/** Asks the processor as the account of a key. @throws BursarError its refusal, or `processor-unavailable`. */
+async function overHttp(session: Session, as: string, url: URL, body?: Evidence): Promise<unknown> {
+  const wallet = await session.keys.load(as);
+  const access = { account: wallet.address as Address, expiresAt: now() + 600n };
+  const authorization = accessHeader(access, await signAccess(wallet, session.domain, access));
+  const response = await fetch(url, {
+    headers: { authorization, ...(body === undefined ? {} : { "content-type": "application/json" }) },
+    ...(body === undefined ? {} : { method: "POST", body: JSON.stringify(body) }),
+  }).catch((error: unknown) => {
+    throw new BursarError("processor-unavailable", `${url.host} does not answer: ${(error as Error).message}`, {
+      value: url.host,
+    });
+  });
+  const answer: unknown = await response.json();
+  if (response.ok) return answer;
+  const { code, detail, details, advice } = answer as Problem;
+  throw new BursarError(code, detail, details, advice);
 }
 
 /** @throws BursarError `malformed-input` */
