@@ -13,7 +13,7 @@ export const FLOOR = 10_000_000_000n;
 export const DEPOSIT = 1_000_000n;
 export const BURNED = "0x000000000000000000000000000000000000dEaD" as Address;
 /** Seconds after the claims' last in which a challenge may still be opened. */
-export const LATE_CHALLENGES = 0n;
+export const LATE_CHALLENGES = WINDOWS.cure;
 
 const get = (map: Map<Address, bigint>, account: Address): bigint => map.get(account) ?? 0n;
 

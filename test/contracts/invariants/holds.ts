@@ -193,14 +193,15 @@ async function file(
     agentSignature,
     processorSignature,
   };
-  let limit = settleBy + WINDOWS.grace + hold.holdback + hold.holdback / PARTS + 1n;
-  if (mandate.state === "fallback") limit += WINDOWS.cure + WINDOWS.claim;
+  const limit = settleBy + WINDOWS.grace + hold.holdback + hold.holdback / PARTS + 1n;
+  const isSettled = seq <= mandate.seq;
+  const isClaimed = !isSettled && ghost.paidOf.get(`${mandate.address} ${seq}`) === receipt.id;
   const isKnown = ghost.disputes.some((one) => one.hold.mandate === mandate && one.receipt.payment.seq === seq);
   const allowed =
     by === "owner" &&
     settleBy <= mandate.processor.keyUntil.get(key)! &&
     settleBy <= time + WINDOWS.settleBy &&
-    time <= limit &&
+    (isClaimed || (isSettled && time <= limit)) &&
     !isKnown &&
     line.amount <= waitingIn(play, hold, time);
   const call = world.disputes.file.populateTransaction(

@@ -6,6 +6,7 @@ import {
   headHex,
   holdOf,
   rowWords,
+  signClose,
   signMandate,
   signPayment,
   signRevocation,
@@ -21,7 +22,6 @@ import { Signature, ZeroHash, type ContractTransaction } from "ethers";
 import fc from "fast-check";
 
 import { signDebit, signTransfer } from "../sign-direct.ts";
-import { signClose } from "../sign-receipted.ts";
 import {
   FLOOR,
   isAnswerable,

@@ -96,10 +96,10 @@ const coder = AbiCoder.defaultAbiCoder();
 /** The escrow's sub-account of a controller and a salt. */
 export function subAccount(controller: Address, salt: string): Address {
   const hash = keccak256(coder.encode(["address", "bytes32"], [controller, salt]));
-  return getAddress(`0xb0a5${hash.slice(-40, -4)}`) as Address;
+  return getAddress(`0x737562${hash.slice(-34)}`) as Address;
 }
 
-export const isSubAccount = (account: Address): boolean => account.toLowerCase().startsWith("0xb0a5");
+export const isSubAccount = (account: Address): boolean => account.toLowerCase().startsWith("0x737562");
 export const saltOf = (account: Address): string => zeroPadValue(account, 32);
 
 /** The id under which contracts know a payment, whatever time its receipt promises. */

@@ -120,7 +120,11 @@ const isOfKey = ({ mandate, key, payment }: GhostReceipt): boolean =>
 /** Whether claims and challenges take the receipt, `late` seconds after the claims' last. */
 function isReceipted(receipt: GhostReceipt, time: bigint, late = 0n): boolean {
   const end = endedAt(receipt.mandate);
-  return time <= end + TAIL + late && receipt.payment.settleBy <= end + WINDOWS.settleBy && isOfKey(receipt);
+  return (
+    time <= end + TAIL + late &&
+    receipt.payment.settleBy <= end + WINDOWS.acknowledge + WINDOWS.settleBy &&
+    isOfKey(receipt)
+  );
 }
 
 const claims: Kind[] = [
@@ -154,16 +158,19 @@ const claims: Kind[] = [
 
 const isMissed = ({ payment }: GhostReceipt, time: bigint): boolean => time > payment.settleBy + WINDOWS.grace;
 
+/** P2: no claim and no challenge for what its mandate does not allow. */
+const isWithinLimits = ({ mandate, payment }: GhostReceipt): boolean =>
+  payment.line.amount <= mandate.paymentCap &&
+  (mandate.payees.length === 0 || mandate.payees.includes(payment.line.payee));
+
 function mayFile({ ghost }: Play, receipt: GhostReceipt, time: bigint): boolean {
   const { mandate, payment } = receipt;
-  const { payee, amount } = payment.line;
   return (
     isReceipted(receipt, time) &&
     !ghost.claims.has(receipt.id) &&
     payment.seq > mandate.seq &&
     (isMissed(receipt, time) || isAbandoned(mandate, time)) &&
-    amount <= mandate.paymentCap &&
-    (mandate.payees.length === 0 || mandate.payees.includes(payee))
+    isWithinLimits(receipt)
   );
 }
 
@@ -265,6 +272,8 @@ const challenges: Kind[] = [
     const { time } = clock;
     const allowed =
       isReceipted(receipt, time, LATE_CHALLENGES) &&
+      isWithinLimits(receipt) &&
+      receipt.payment.spent <= receipt.mandate.budget &&
       receipt.payment.seq <= receipt.mandate.seq &&
       !ghost.challenges.has(receipt.id) &&
       !ghost.paused;
@@ -404,8 +413,7 @@ export async function takeBond(play: Play, processor: GhostProcessor): Promise<b
   const { unbondingAt, coversUntil, account, bondAccount, slash } = processor;
   const bond = ghost.bondOf(processor);
   const isOver =
-    unbondingAt !== null &&
-    clock.time >= most(unbondingAt + UNBONDING, coversUntil + WINDOWS.cure + VICTIM_WINDOW + LATE_CHALLENGES);
+    unbondingAt !== null && clock.time >= most(unbondingAt + UNBONDING, coversUntil + WINDOWS.cure + VICTIM_WINDOW);
   const call = world.processors.withdrawBond.populateTransaction(world.token, account.address);
   const allowed = isOver && !slash && bond > 0n;
   if (await attempt(play, "P16 take bond", allowed, account, call))
