@@ -26,6 +26,7 @@ const REFUSALS = [
   "above-budget",
   "payee-not-allowed",
   "payee-unknown",
+  "payee-not-admitted",
   "off-mission-host",
   "off-mission-category",
   "above-price",
@@ -81,8 +82,8 @@ export function paymentRoutes(processor: Processor, readers: Readers): Routes {
           errors: REFUSALS,
         }),
       },
-      (request) => {
-        const { remaining } = processor.check(parseWire(signedPaymentSchema, request.body));
+      async (request) => {
+        const { remaining } = await processor.check(parseWire(signedPaymentSchema, request.body));
         return { accepted: true, remaining: String(remaining) };
       },
     );
