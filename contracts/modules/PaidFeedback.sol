@@ -76,7 +76,11 @@ contract PaidFeedback is IReputation {
         uint256 agentId,
         address clientAddress,
         uint64 feedbackIndex
-    ) external view returns (int128, uint8, string memory, string memory, bool) {
+    )
+        external
+        view
+        returns (int128 value, uint8 valueDecimals, string memory tag1, string memory tag2, bool isRevoked)
+    {
         Feedback storage feedback = _feedbackOf(agentId, clientAddress, feedbackIndex);
         return (feedback.value, 0, feedback.tag1, feedback.tag2, feedback.revoked);
     }

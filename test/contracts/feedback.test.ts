@@ -181,7 +181,7 @@ describe("PaidFeedback", () => {
         .to.emit(feedback, "FeedbackRevoked")
         .withArgs(PAYEE, owner.address, 1n);
       expect(await summary()).to.deep.equal([1n, 9_000n, 2n]);
-      expect((await feedback.readFeedback(PAYEE, owner.address, 1n))[4]).to.equal(true);
+      expect((await feedback.readFeedback(PAYEE, owner.address, 1n)).isRevoked).to.equal(true);
       await isRefused(rate(payment), "RatedAlready", agent.address, 1n);
     });
   });
