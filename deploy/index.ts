@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-import type { Address } from "@bursar/protocol";
+import { parseAddress, type Address } from "@bursar/protocol";
 import type { Provider, Signer } from "ethers";
 
 import type { Deployment } from "../packages/relayer/src/deployment.ts";
@@ -42,7 +42,7 @@ export function settingsOf(chainId: bigint, environment: NodeJS.ProcessEnv): Set
   return {
     verifiers: named.length > 0 || !LOCAL_CHAINS.includes(chainId) ? named : built,
     windows: WINDOWS,
-    ...(environment["BURSAR_GATE"] ? { gate: environment["BURSAR_GATE"] as Address } : {}),
+    ...(environment["BURSAR_GATE"] ? { gate: parseAddress(environment["BURSAR_GATE"]) } : {}),
     tokens: Object.fromEntries(
       list(environment["BURSAR_TOKENS"]).map((entry) => entry.split("=") as [string, Address]),
     ),

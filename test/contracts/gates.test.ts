@@ -423,7 +423,7 @@ describe("EasGate", () => {
     await isNotValid(`0x${"77".repeat(32)}`);
     await isNotValid(ZeroHash);
     expect(await knows(payee.address)).to.equal(false);
-    expect(await knows(ZeroAddress)).to.equal(false);
+    expect(await knows(ZeroAddress as Address)).to.equal(false);
   });
   it("follows the service: an attestation counts until the second of its end and not in it", async () => {
     const end = (await now()) + 1_000n;
