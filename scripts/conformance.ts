@@ -34,12 +34,15 @@ else await main().catch(refuse);
 
 async function main(): Promise<void> {
   const { role, address } = values;
-  if (role === undefined || !Object.hasOwn(ROLES, role) || address === undefined) return wrongUsage();
+  if (role === undefined || !Object.hasOwn(ROLES, role) || address === undefined) {
+    wrongUsage();
+    return;
+  }
   const details = detailsOf();
   const { provider, chainId } = await connect(values["rpc-url"]);
   try {
     const registry = details.registry ?? readDeployment(deploymentPath("deployments", chainId))?.registry;
-    const bench = await Bench.open(provider as NodeProvider);
+    const bench = await Bench.open(provider);
     const outcomes = await ROLES[role as Role](bench, parseAddress(address), { ...details, registry });
     print(role, address, outcomes);
     process.exitCode = outcomes.some(({ result }) => result === "fail") ? 1 : 0;

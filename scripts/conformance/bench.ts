@@ -39,7 +39,7 @@ export interface Requirement<Subject> {
   /** Sends transactions, moves the clock: only on a local chain, which is put back after. */
   readonly local?: true;
   /** @throws {@link Unmet} with what was seen, or {@link Untested}. */
-  run(subject: Subject): Promise<void>;
+  readonly run: (subject: Subject) => Promise<void>;
 }
 
 /** What a contract answers to a static call, as the core asks it. */

@@ -75,7 +75,7 @@ describe("conformance", function () {
   before(async () => {
     context = await deployCore();
     registry = await addressOf(context.registry);
-    bench = await Bench.open(ethers.provider as unknown as NodeProvider);
+    bench = await Bench.open(ethers.provider);
   });
 
   it("is judged on the chain as it was: nothing of it stays", async () => {

@@ -151,7 +151,7 @@ describe("a service whose deployment has an identity gate", function () {
     const { timestamp } = (await rail.provider.getBlock("latest"))!;
     const attestation = { subject, issuedAt: BigInt(timestamp), expiresAt: BigInt(timestamp) + 86_400n };
     const domain = { chainId: rail.domain.chainId, gate: (await gate.getAddress()) as Address };
-    const signature = await signAttestation(attester as Signer, domain, attestation);
+    const signature = await signAttestation(attester, domain, attestation);
     await (await gate.connect(rail.owner).attest(attestation, attester.address, signature)).wait();
   }
   async function pay(request: SignedPayment, path = "/payments"): Promise<Response> {
