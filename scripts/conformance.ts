@@ -4,7 +4,7 @@ import { BursarError, bytes32Schema, parseAddress, parseWire, type Hex } from "@
 import { connect, deploymentPath, readDeployment } from "@bursar/relayer";
 import { Wallet } from "ethers";
 
-import { Bench, ROLES, type Details, type NodeProvider, type Outcome, type Role } from "./conformance/index.ts";
+import { Bench, ROLES, type Details, type Outcome, type Role } from "./conformance/index.ts";
 
 const USAGE = `usage: npm run conformance -- --role <role> --address <0x…> [options]
 

@@ -3,7 +3,7 @@ import { setTimeout } from "node:timers/promises";
 import { BursarError, toWire, type Address, type Hex, type Problem, type SignedPayment } from "@bursar/protocol";
 import { createLogger, PayeeGate, payeeGateOf, SERVICE_DEFAULTS, startService, type Service } from "@bursar/relayer";
 import { expect } from "chai";
-import { id, type Signer } from "ethers";
+import { id } from "ethers";
 
 import { AttestedGate__factory, type AttestedGate } from "../../typechain-types/index.ts";
 import { signAttestation } from "../contracts/sign-attestation.ts";
