@@ -1,6 +1,14 @@
 import { setTimeout } from "node:timers/promises";
 
-import { BursarError, toWire, type Address, type Hex, type Problem, type SignedPayment } from "@bursar/protocol";
+import {
+  BursarError,
+  signWithKey,
+  toWire,
+  type Address,
+  type Hex,
+  type Problem,
+  type SignedPayment,
+} from "@bursar/protocol";
 import { createLogger, PayeeGate, payeeGateOf, SERVICE_DEFAULTS, startService, type Service } from "@bursar/relayer";
 import { expect } from "chai";
 import { id } from "ethers";
@@ -99,6 +107,28 @@ describe("the gate for payees", () => {
       reachable = false;
       clock = NOW + 200n;
       expect(await made.processor.accept(request)).to.deep.equal(receipt);
+    });
+    it("refuses a payment of the direct rail too, and takes the same one once its payee is let in", async () => {
+      const { office: made, agent } = office();
+      const message = {
+        kind: "exact" as const,
+        agent: agent.address,
+        token: TOKEN,
+        payee: OTHER,
+        amount: 5n,
+        nonce: id("nonce") as Hex,
+        validAfter: NOW - 1n,
+        validBefore: NOW + 600n,
+        ref: id("ref") as Hex,
+      };
+      const digest = id("direct") as Hex;
+      const direct = { ...message, digest, signature: signWithKey(digest, agent.wallet.privateKey as Hex) };
+      for (const attempt of [() => made.processor.checkDirect(direct), () => made.processor.acceptDirect(direct)])
+        expect((await refusalOf(attempt)).code).to.equal("payee-not-admitted");
+      expect(made.store.counts()).to.include({ directs: 0, refusals: 1 });
+      admitted.add(OTHER);
+      clock = NOW + 6n;
+      expect(await made.processor.acceptDirect(direct)).to.include({ status: "accepted", amount: 5n });
     });
     it("refuses for any other reason first", async () => {
       const { agent } = office();
