@@ -15,6 +15,7 @@ contract ProcessorRegistry is IProcessorRegistry {
         uint256 owed;
     }
 
+    uint256 private constant FLOOR_UNITS = 10_000e6;
     uint256 private constant LEVERAGE = 10;
     uint256 private constant NEW_LEVERAGE = 3;
     uint256 private constant NEW_FOR = 30 days;
@@ -24,8 +25,6 @@ contract ProcessorRegistry is IProcessorRegistry {
     uint256 private constant REPORTER_UNITS = 500e6;
     address private constant BURNED = 0x000000000000000000000000000000000000dEaD;
 
-    /// @inheritdoc IProcessorRegistry
-    uint256 public constant floorUnits = 10_000e6;
     /// @inheritdoc IProcessorRegistry
     IEscrow public immutable escrow;
     /// @inheritdoc IProcessorRegistry
@@ -125,7 +124,7 @@ contract ProcessorRegistry is IProcessorRegistry {
         if (stored.unbondingAt != 0) revert Unbonding(processor, stored.unbondingAt);
         uint256 unitScale = escrow.unitScale(token);
         uint256 bond = bondOf(processor, token);
-        uint256 floor = floorUnits * unitScale;
+        uint256 floor = FLOOR_UNITS * unitScale;
         if (bond < floor) revert BondBelowFloor(processor, token, bond, floor);
         uint256 covered = _covered[processor][token] + units * unitScale;
         uint256 limit = capacityOf(processor, token);
@@ -191,6 +190,11 @@ contract ProcessorRegistry is IProcessorRegistry {
         emit SlashFinished(processor, token, reward, rest - reward);
         if (reward != 0) escrow.pay(token, _salt(processor), one.reporter, reward);
         if (rest != reward) escrow.pay(token, _salt(processor), BURNED, rest - reward);
+    }
+
+    /// @inheritdoc IProcessorRegistry
+    function floorUnits() external pure returns (uint256) {
+        return FLOOR_UNITS;
     }
 
     /// @inheritdoc IProcessorRegistry

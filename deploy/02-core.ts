@@ -8,7 +8,7 @@ import {
   Trust__factory,
 } from "../typechain-types/index.ts";
 import { inclusionOf } from "./01-verifiers.ts";
-import { ensureContract, type Context, type Step } from "./context.ts";
+import { ensureContract, initCodeHashOf, type Context, type Step } from "./context.ts";
 
 /**
  * Everything that holds or moves money, in two transactions: what stands behind receipts, made for the address of the
@@ -21,15 +21,11 @@ export const core: Step = {
     const addresses = (names: readonly string[]): Address[] => names.map((name) => deployment.contracts[name]!.address);
     if (settings.gate) await expectGate(context, settings.gate);
     const gate = settings.gate ?? (await ensureContract(context, "OpenGate", new OpenGate__factory(signer), []));
-    const bursarAddress = await bursarAddressOf(context);
-    const inclusions = addresses(settings.verifiers.map(inclusionOf));
-    const trust = await ensureContract(context, "Trust", new Trust__factory(signer), [bursarAddress, inclusions]);
-    const address = await ensureContract(context, "Bursar", new Bursar__factory(signer), [
-      settings.windows,
-      addresses(settings.verifiers),
-      trust,
-      gate,
-    ]);
+    const trustArgs = (bursar: Address): unknown[] => [bursar, addresses(settings.verifiers.map(inclusionOf))];
+    const bursarArgs = (trust: Address): unknown[] => [settings.windows, addresses(settings.verifiers), trust, gate];
+    const meant = await bursarAddressOf(context, trustArgs, bursarArgs);
+    const trust = await ensureContract(context, "Trust", new Trust__factory(signer), trustArgs(meant));
+    const address = await ensureContract(context, "Bursar", new Bursar__factory(signer), bursarArgs(trust));
     const bursar = Bursar__factory.connect(address, signer);
     const backing = Trust__factory.connect(trust, signer);
     deployment.escrow = (await bursar.escrow()) as Address;
@@ -59,14 +55,22 @@ async function expectGate({ provider }: Context, address: Address): Promise<void
 }
 
 /** Where the core stands, or will: one creation of the deployer after its Trust. */
-async function bursarAddressOf({ deployment, provider, signer }: Context): Promise<Address> {
+async function bursarAddressOf(
+  { deployment, provider, signer }: Context,
+  trustArgs: (bursar: Address) => unknown[],
+  bursarArgs: (trust: Address) => unknown[],
+): Promise<Address> {
   const from = await signer.getAddress();
-  const trust = deployment.contracts["Trust"];
-  const bursar = deployment.contracts["Bursar"];
+  const { Trust: trust, Bursar: bursar } = deployment.contracts;
   const sent = await provider.getTransactionCount(from, "pending");
-  // A Trust whose core was never sent is of use only while the next nonce is the core's.
-  if (trust && (sent === trust.nonce + 1 || bursar?.nonce === trust.nonce + 1)) {
-    return getCreateAddress({ from, nonce: trust.nonce + 1 }) as Address;
+  if (trust) {
+    const address = getCreateAddress({ from, nonce: trust.nonce + 1 }) as Address;
+    const sameTrust = trust.initCodeHash === (await initCodeHashOf(new Trust__factory(signer), trustArgs(address)));
+    const sameCore =
+      bursar?.initCodeHash === (await initCodeHashOf(new Bursar__factory(signer), bursarArgs(trust.address)));
+    // A Trust whose core was never sent is of use only while the next nonce is the core's.
+    const stands = sameCore && bursar?.nonce === trust.nonce + 1;
+    if (sameTrust && (stands || sent === trust.nonce + 1)) return address;
   }
   return getCreateAddress({ from, nonce: sent + 1 }) as Address;
 }

@@ -98,6 +98,11 @@ export async function ensureContract(
   return address;
 }
 
+/** What names a contract's code with its arguments. */
+export async function initCodeHashOf(factory: ContractFactory, args: readonly unknown[]): Promise<Hex> {
+  return keccak256((await factory.getDeployTransaction(...args)).data) as Hex;
+}
+
 /** Whether the contract is there, waiting for a transaction that an interrupted run left under way. */
 async function stands({ provider, signer }: Context, address: Address, nonce: number): Promise<boolean> {
   const from = await signer.getAddress();

@@ -6,7 +6,7 @@ import { curves } from "snarkjs";
 
 import { measureAcceptance, type AcceptanceReport } from "./bench/acceptance.ts";
 import { measureGas, type GasReport } from "./bench/gas.ts";
-import { measureProof, type ProofReport } from "./bench/proofs.ts";
+import { measureInclusion, measureProof, type ProofReport } from "./bench/proofs.ts";
 
 const USAGE = `usage: npm run bench -- [--quick] [--json] [--payments <number>]
 
@@ -32,7 +32,7 @@ if (values.help) {
   const proofs: ProofReport[] = [];
   for (const size of sizes) {
     say(`proof of ${size.name}`);
-    proofs.push(await measureProof(size));
+    proofs.push(await measureProof(size), await measureInclusion(size));
   }
   const gas = await measureGas(circuitSize(values.quick ? "default" : "large"), say);
   const report = { gas, proofs, acceptance };
@@ -119,7 +119,8 @@ ${proofs.map((p) => `| ${p.circuit} | ${p.constraints} | ${p.payments} | ${(p.co
 A line takes 93 constraints: 80 for the two ranges of its amount, 8 for the payee list, 5 for flags, line and evaluation; its
 share of the page hash 60, of the commitment 7, of its row's policy and evaluation the rest. Two things keep it below the target of
 230 and 190: flags are one-hot, so that one constraint a slot makes them boolean and ordered at once, and an unused slot carries any
-allowed payee and is hashed as zero, so that the payee list needs no extra gate.
+allowed payee and is hashed as zero, so that the payee list needs no extra gate. The \`-inclusion\` circuits show one line of what a batch of
+the size before it settled, to answer a challenge.
 
 ## Acceptance
 One processor, 64 agents side by side: signature, decision, disk sync, receipt. The reference is one recovery by libsecp256k1

@@ -22,6 +22,8 @@ import {
   formatAmount,
   genesis,
   hashAccess,
+  hashClose,
+  hashDelivery,
   hashLine,
   hashMandate,
   hashPayment,
@@ -46,6 +48,8 @@ import {
   requestRef,
   rowValues,
   signAccess,
+  signClose,
+  signDelivery,
   signMandate,
   signPayment,
   signProfile,
@@ -144,6 +148,26 @@ async function typedData() {
     "before any payment": { agent: account("agent"), afterSeq: 0n },
     "after the seventh payment": { agent: account("agent"), afterSeq: 7n },
   };
+  const closes = {
+    "with no payment settled": { agent: account("agent"), seq: 0n },
+    "at the largest number": { agent: account("agent"), seq: MAX_TOTAL },
+  };
+  const deliveries = {
+    "of a first payment": {
+      agent: account("agent"),
+      seq: 1n,
+      ref: word("invoice"),
+      bodyHash: word("body"),
+      deliveredAt: NOON,
+    },
+    "at the largest numbers": {
+      agent: account("agent"),
+      seq: MAX_TOTAL,
+      ref: word("invoice"),
+      bodyHash: word("body"),
+      deliveredAt: MAX_TOTAL,
+    },
+  };
   const accesses = {
     "for an hour": { account: account("agent"), expiresAt: NOON + 3_600n },
     "with the latest end": { account: account("agent"), expiresAt: MAX_TOTAL },
@@ -187,10 +211,7 @@ async function typedData() {
   const owner = wallet("owner");
   const processor = wallet("processor");
   const typeHashes = Object.fromEntries(
-    (["Mandate", "Payment", "Line", "Receipt", "Revocation", "Access", "Profile", "Quote"] as const).map((name) => [
-      name,
-      id(encodeType(name)),
-    ]),
+    (Object.keys(TYPES) as (keyof typeof TYPES)[]).map((name) => [name, id(encodeType(name))]),
   );
   return {
     domain,
@@ -223,6 +244,16 @@ async function typedData() {
       revocation: message,
       digest: hashRevocation(domain, message),
       signature: await signRevocation(owner, domain, message),
+    })),
+    closes: await each(closes, async (message) => ({
+      close: message,
+      digest: hashClose(domain, message),
+      signature: await signClose(owner, domain, message),
+    })),
+    deliveries: await each(deliveries, async (message) => ({
+      delivery: message,
+      digest: hashDelivery(domain, message),
+      signature: await signDelivery(owner, domain, message),
     })),
     accesses: await each(accesses, async (message) => ({
       access: message,

@@ -5,6 +5,8 @@ import {Line} from "./Messages.sol";
 
 /// @notice A payment that its agent signed and its processor gave a receipt for: what a payee keeps, in one piece.
 /// @dev The `Payment` is (seq, spent, head, line); the `Receipt` repeats agent, seq, payee, amount, ref and head.
+// In the order in which it is signed; never stored.
+// solhint-disable-next-line gas-struct-packing
 struct ReceiptedPayment {
     address agent;
     uint64 seq;

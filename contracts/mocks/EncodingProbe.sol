@@ -34,6 +34,10 @@ contract EncodingProbe {
         return TypedHashes.hashRevocation(agent, afterSeq);
     }
 
+    function hashClose(address agent, uint64 seq) external pure returns (bytes32) {
+        return TypedHashes.hashClose(agent, seq);
+    }
+
     function requireSigner(address signer, bytes32 digest, bytes calldata signature) external pure {
         StrictECDSA.requireSigner(signer, digest, signature);
     }

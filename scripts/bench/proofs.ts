@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 
 import { allowList, poseidon } from "@bursar/protocol";
-import { buildCircuit, capacity, layOut, Prover, type CircuitSize } from "@bursar/prover";
+import { buildCircuit, capacity, inclusionSize, layOut, Prover, showLine, type CircuitSize } from "@bursar/prover";
 
 export interface ProofReport {
   circuit: string;
@@ -16,7 +16,6 @@ export interface ProofReport {
 }
 
 export async function measureProof(size: CircuitSize): Promise<ProofReport> {
-  const { constraints } = await buildCircuit(size);
   const slots = size.pages * 7;
   const statement = layOut(
     size,
@@ -33,11 +32,28 @@ export async function measureProof(size: CircuitSize): Promise<ProofReport> {
       })),
     })),
   );
+  return measure(size, (prover) => prover.prove(size, statement, 1n));
+}
+
+/** Shows the last line of the longest part that a batch of this size can settle. */
+export async function measureInclusion(batch: CircuitSize): Promise<ProofReport> {
+  const size = inclusionSize(batch);
+  const lines = Array.from({ length: capacity(size) }, (_, i) => ({
+    payee: `0x${(i + 9).toString(16).padStart(40, "0")}` as const,
+    amount: BigInt(i + 1),
+  }));
+  const salts = Array.from({ length: size.segments * size.pages }, (_, page) => BigInt(page));
+  const statement = showLine(size, { base: 1n, lines, salts }, lines.length - 1);
+  return measure(size, (prover) => prover.proveInclusion(size, statement));
+}
+
+async function measure(size: CircuitSize, prove: (prover: Prover) => Promise<unknown>): Promise<ProofReport> {
+  const { constraints } = await buildCircuit(size);
   const prover = new Prover();
   try {
-    await prover.prove(size, statement, 1n);
+    await prove(prover);
     const began = performance.now();
-    await prover.prove(size, statement, 2n);
+    await prove(prover);
     const milliseconds = performance.now() - began;
     const peak = /VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${prover.pid}/status`, "utf8"))?.[1] ?? "0";
     return {

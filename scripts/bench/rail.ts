@@ -18,7 +18,7 @@ import {
   type Mandate,
 } from "@bursar/protocol";
 import { layOut, type CircuitSize, type Prover } from "@bursar/prover";
-import { Chain, railOf } from "@bursar/relayer";
+import { Chain, postBond, railOf, register } from "@bursar/relayer";
 import { id, NonceManager, parseEther, Wallet, ZeroHash, type JsonRpcProvider, type TransactionReceipt } from "ethers";
 
 import { deploy, settingsOf } from "../../deploy/index.ts";
@@ -87,6 +87,10 @@ export class BenchRail {
       chain.escrow.connect(owner).deposit(rail.token, (budget * BigInt(mandates)) / 2n, rail.ownerAddress);
     await mined(deposit());
     rail.depositGas = (await mined(deposit())).gasUsed;
+    await register(chain, processor, "http://127.0.0.1");
+    const bond = 10_000_000_000n;
+    await mined(rail.dollar.mint(processor.address, bond));
+    await postBond(chain, processor, { processor: processor.address as Address, token: rail.token, units: bond });
     for (let i = 0; i < mandates; ++i) await rail.#open(i, budget);
     return rail;
   }

@@ -45,7 +45,7 @@ describe("Solidity reads the shared vectors", () => {
       expect(digestOf(await probe.hashPayment(payment.seq, payment.spent, payment.head, hash))).to.equal(digest);
     }
   });
-  it("receipts and revocations", async () => {
+  it("receipts, revocations and closes", async () => {
     for (const { receipt, digest } of typed["receipts"] as unknown as { receipt: Json; digest: Hex }[]) {
       expect(digestOf(await probe.hashReceipt(receipt as never))).to.equal(digest);
     }
@@ -54,6 +54,12 @@ describe("Solidity reads the shared vectors", () => {
       digest: Hex;
     }[]) {
       expect(digestOf(await probe.hashRevocation(revocation.agent, revocation.afterSeq))).to.equal(digest);
+    }
+    for (const { close, digest } of typed["closes"] as unknown as {
+      close: { agent: string; seq: string };
+      digest: Hex;
+    }[]) {
+      expect(digestOf(await probe.hashClose(close.agent, close.seq))).to.equal(digest);
     }
   });
   it("the genesis of each ledger", async () => {

@@ -54,7 +54,7 @@ async function failureOf(attempt: () => Promise<unknown>): Promise<Error> {
 }
 
 describe("deploying", function () {
-  this.timeout(60_000);
+  this.timeout(300_000);
   const settings: Settings = { ...settingsOf(LOCAL, {}), verifiers: ["TinyBatchVerifier", "DefaultBatchVerifier"] };
   let node: LocalNode;
   let provider: JsonRpcProvider;

@@ -20,6 +20,7 @@ import { expect } from "chai";
 import {
   hexlify,
   JsonRpcProvider,
+  NonceManager,
   randomBytes,
   TypedDataEncoder,
   ZeroHash,
@@ -342,11 +343,12 @@ describe("The life of a payment", function () {
     expect(await rail.processor.accept(request)).to.have.property("receipt");
   });
 
-  it("K12, as far as it goes today: what was receipted and never settled is told claimable, and the payee's file is whole", async () => {
+  it("K12, P7 receipt_paid_or_sp_slashed: what was receipted and never settled is claimed on chain with the payee's saved file alone", async () => {
     const agent = await rail.open();
     const shop = rail.payee();
     const payment = await agent.sign(shop, 5n);
     const receipt = await rail.processor.accept(payment);
+    agent.ledger.commit();
     const file = JSON.stringify(toWire({ domain: rail.domain, payment, receipt }));
     rail.skew += 3_600n + 7_200n + 1n;
     expect(statusOf(agent)).to.equal("claimable");
@@ -362,6 +364,27 @@ describe("The life of a payment", function () {
     const processor = rail.processorKey.address as Address;
     const expected = { domain: rail.domain, payee: shop, amount: 5n, ref: ZeroHash as Hex, processor, now: then };
     expect(() => verifyPaid(saved, expected)).not.to.throw();
+
+    await wait(0n);
+    const { seq, spent, head, line } = saved.payment.payment;
+    const { settleBy, logIndex } = saved.receipt.receipt;
+    const claim = {
+      ...{ agent: saved.payment.agent, seq, spent, head, line, settleBy, logIndex, payees: [] },
+      agentSignature: saved.payment.signature,
+      processorSignature: saved.receipt.signature,
+    };
+    const { chain, token } = rail;
+    const bond = await chain.processors.bondOf(processor, token);
+    const anyone = new NonceManager(await rail.provider.getSigner(5));
+    await (await chain.claims.connect(anyone).file([claim])).wait();
+    expect(bond - (await chain.processors.bondOf(processor, token))).to.equal(500_000n);
+    await wait(86_400n);
+    await (await chain.claims.connect(anyone).resolve([claim])).wait();
+    expect(await credit(shop)).to.equal(5n);
+    expect((await chain.mandate(agent.address)).state).to.equal("fallback");
+    // What it accepted from now on could never settle.
+    await rail.processor.refresh();
+    expect((await refusalOf(() => agent.pay(shop, 1n))).code).to.equal("mandate-revoked");
   });
 
   it("signs nothing more for a mandate of which the chain knows more than the books, as after an old backup", async () => {

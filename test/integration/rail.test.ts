@@ -5,7 +5,7 @@ import { AbiCoder, ContractFactory, ZeroAddress, ZeroHash, type Result } from "e
 
 import { readArtifact } from "../../deploy/artifact.ts";
 import { TestUSD__factory } from "../../typechain-types/index.ts";
-import { TestRail, type PayingAgent } from "./rail.ts";
+import { postTestBond, TestRail, type PayingAgent } from "./rail.ts";
 
 describe("The rail", function () {
   this.timeout(300_000);
@@ -67,9 +67,10 @@ describe("The rail", function () {
     }
     const credits = await Promise.all(payees.map((payee) => credit(payee)));
     expect(credits.reduce((sum, one) => sum + one)).to.equal(paid);
-    const { escrow } = rail.chain;
+    const { escrow, processors } = rail.chain;
+    const bond = await processors.bondOf(rail.processorKey.address, rail.token);
     const held = (await escrow.freeOf(rail.token, rail.ownerAddress)) + (await escrow.lockedOf(rail.token)) + paid;
-    expect(await rail.dollar.balanceOf(rail.chain.rail.escrow)).to.equal(held);
+    expect(await rail.dollar.balanceOf(rail.chain.rail.escrow)).to.equal(held + bond);
 
     for (const payee of payees) await (await escrow.connect(rail.owner).sweepCredit(rail.token, payee)).wait();
     const received = await Promise.all(payees.map((payee) => rail.dollar.balanceOf(payee)));
@@ -110,6 +111,7 @@ describe("The rail", function () {
     const contract = await new ContractFactory(abi, bytecode, rail.owner).deploy(18);
     await contract.waitForDeployment();
     const ether = (await contract.getAddress()) as Address;
+    await postTestBond(rail.chain, rail.processorKey, ether);
     const payee = rail.payee();
     const [inDollars, inEther] = [await rail.open(), await rail.open({ token: ether })];
     await inDollars.pay(payee, 7n);

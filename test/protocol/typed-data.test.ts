@@ -2,9 +2,13 @@ import { expect } from "chai";
 import { concat, id, keccak256, TypedDataEncoder, Wallet } from "ethers";
 import fc from "fast-check";
 import {
+  closeSchema,
+  deliverySchema,
   domainSchema,
   eip712Domain,
   hashAccess,
+  hashClose,
+  hashDelivery,
   hashLine,
   hashMandate,
   hashPayment,
@@ -48,6 +52,8 @@ const SPEC = {
   Receipt:
     "Receipt(address agent,uint64 seq,address payee,uint40 amount,bytes32 ref,bytes32 head,uint64 settleBy,uint64 logIndex)",
   Revocation: "Revocation(address agent,uint64 afterSeq)",
+  Close: "Close(address agent,uint64 seq)",
+  Delivery: "Delivery(address agent,uint64 seq,bytes32 ref,bytes32 bodyHash,uint64 deliveredAt)",
   Access: "Access(address account,uint64 expiresAt)",
   Profile: "Profile(address payee,string name,string host,string category,uint64 issuedAt)",
   Quote: "Quote(address payee,uint40 amount,bytes32 ref,string host,string category,uint64 expiresAt)",
@@ -70,6 +76,7 @@ function digestOf(types: readonly string[], values: readonly unknown[]): string 
 
 describe("typed data", () => {
   it("has the type hashes of the specification", () => {
+    expect(Object.keys(vectors.typeHashes)).to.have.members(Object.keys(SPEC));
     for (const [name, text] of Object.entries(SPEC)) {
       expect(vectors.typeHashes[name as keyof typeof SPEC]).to.equal(id(text));
     }
@@ -183,6 +190,26 @@ describe("typed data", () => {
       const r = parseWire(revocationSchema, revocation);
       expect(hashRevocation(domain, r)).to.equal(digest);
       expect(digestOf(["bytes32", "address", "uint64"], [id(SPEC.Revocation), r.agent, r.afterSeq])).to.equal(digest);
+      expect(recoverStrict(digest as Hex, signature as Hex)).to.equal(vectors.signers.owner);
+    });
+  }
+
+  for (const { name, close, digest, signature } of vectors.closes) {
+    it(`a close hashes as written: ${name}`, () => {
+      const { agent, seq } = parseWire(closeSchema, close);
+      expect(hashClose(domain, { agent, seq })).to.equal(digest);
+      expect(digestOf(["bytes32", "address", "uint64"], [id(SPEC.Close), agent, seq])).to.equal(digest);
+      expect(recoverStrict(digest as Hex, signature as Hex)).to.equal(vectors.signers.owner);
+    });
+  }
+
+  for (const { name, delivery, digest, signature } of vectors.deliveries) {
+    it(`a delivery hashes as written: ${name}`, () => {
+      const d = parseWire(deliverySchema, delivery);
+      expect(hashDelivery(domain, d)).to.equal(digest);
+      const types = ["bytes32", "address", "uint64", "bytes32", "bytes32", "uint64"];
+      const values = [id(SPEC.Delivery), d.agent, d.seq, d.ref, d.bodyHash, d.deliveredAt];
+      expect(digestOf(types, values)).to.equal(digest);
       expect(recoverStrict(digest as Hex, signature as Hex)).to.equal(vectors.signers.owner);
     });
   }

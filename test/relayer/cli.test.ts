@@ -108,6 +108,8 @@ describe("the command line", function () {
     ["mandate", "open"],
     ["mandate", "show"],
     ["mandate", "revoke"],
+    ["mandate", "close"],
+    ["withdraw"],
     ["intent"],
     ["intent", "draft"],
     ["intent", "show"],
@@ -140,7 +142,7 @@ describe("the command line", function () {
       const names = [...out.slice(out.indexOf("Commands:")).matchAll(/^ {2}([a-z]+) /gm)].map(([, name]) => name!);
       return names.filter((name) => name !== "help").map((name) => [...group, name]);
     };
-    const groups = await Promise.all(["payee", "mandate", "intent", "key"].map((group) => listed(group)));
+    const groups = await Promise.all(["bond", "payee", "mandate", "intent", "key"].map((group) => listed(group)));
     const found = [[], ...(await listed()), ...groups.flat()];
     expect(found.map(String).sort()).to.deep.equal(COMMANDS.map(String).sort());
   });
@@ -203,6 +205,29 @@ describe("the command line", function () {
     expect(await answer("payee", "list")).to.deep.equal([
       { address: SHOP, name: "Shop", host: "shop.example", category: "tea", state: "approved" },
     ]);
+  });
+
+  it("opens no mandate without a bond behind its processor, and posts one", async () => {
+    const bare = await bursar("mandate", "open", "--budget", "1", "--cap", "1", "--purpose", "tests", "--yes");
+    expect(bare).to.include({ code: 1, out: "" });
+    expect(bare.err).to.match(/bursar: bond-too-small: The bond of .* is 0; the least is 10000\. .*bursar bond post/);
+    expect((await bursar("bond", "show")).out).to.contain("no: `bursar bond post` does it");
+    const posted = await answer("bond", "post", "10000", "--uri", "https://pay.example");
+    expect(posted).to.include({ registered: true, uri: "https://pay.example", bond: "10000000000", covered: "0" });
+    const { out } = await bursar("bond", "post", "5");
+    expect(out).to.match(/bond +10005 of at least 10000\n.*stands behind +0 of at most 30015\n/);
+    const large = await bursar("mandate", "open", "--budget", "30016", "--cap", "1", "--purpose", "tests", "--yes");
+    expect(large.err).to.contain("above-budget");
+  });
+
+  it("asks to leave, stays, and takes out no bond that may still be needed", async () => {
+    expect(await answer("bond", "leave"))
+      .to.have.property("withdrawableAt")
+      .that.is.a("string");
+    const early = await bursar("bond", "withdraw", SHOP);
+    expect(early.err).to.match(/^bursar: transaction-failed: The contract refuses: BondStillCovers\(/);
+    expect(await answer("bond", "stay")).to.include({ withdrawableAt: null });
+    expect((await bursar("bond", "withdraw", SHOP)).err).to.contain("NotUnbonding(");
   });
 
   it("opens a mandate, shows it, and says in plain words who enforces what", async () => {
@@ -352,6 +377,25 @@ describe("the command line", function () {
     expect(refused).to.include({ code: 1, out: "" });
     expect(refused.err).to.match(/^bursar: mandate-revoked: .* ask the owner/);
     expect((await answer<{ onChain: object }>("mandate", "show", agent)).onChain).to.include({ state: "revoked" });
+  });
+
+  it("P4 owner_always_exits: ends a mandate together with its processor, returns the rest after the hour, and pays it out", async () => {
+    const { agent } = (await openMandate()).mandate;
+    await pay(agent, "0.0001");
+    const noticed = await answer<{ state: string; closesAt: string }>("mandate", "close", agent);
+    expect(noticed).to.include({ agent, seq: "1", state: "noticed" });
+    expect((await pay(agent, "0.0001")).err).to.match(/^bursar: mandate-revoked: /);
+    expect((await bursar("mandate", "close", agent)).out).to.match(/is stopped\. Run this again from 20/);
+
+    await provider.send("evm_setNextBlockTimestamp", [Number(noticed.closesAt)]);
+    await provider.send("evm_mine", []);
+    const before = await answer<{ free: string }>("mandate", "close", agent);
+    expect(before).to.include({ state: "closed" });
+    expect(await answer("mandate", "close", agent)).to.include({ state: "closed", free: before.free });
+    const left = await answer<{ free: string }>("withdraw", "0.0099");
+    expect(BigInt(left.free)).to.equal(BigInt(before.free) - 9_900n);
+    expect((await bursar("withdraw", "1000")).err).to.match(/^bursar: insufficient-funds: /);
+    expect((await bursar("mandate", "close", SHOP)).err).to.match(/^bursar: mandate-unknown: /);
   });
 
   it("keeps keys for a public chain only with a password", async () => {

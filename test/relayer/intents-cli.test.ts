@@ -12,6 +12,7 @@ import { main } from "../../packages/relayer/src/cli/main.ts";
 import { intentRoutes, intentViewSchema } from "../../packages/relayer/src/http/intents.ts";
 import { IntentBook, Intents } from "../../packages/relayer/src/intents.ts";
 import { LocalNode } from "../../scripts/demo/node.ts";
+import { postTestBond } from "../integration/rail.ts";
 import { answerProblems } from "./intent-desk.ts";
 import { addressOf } from "./office.ts";
 
@@ -42,6 +43,7 @@ describe("bursar intent", function () {
   before(async () => {
     node = await LocalNode.start();
     await answer("deploy");
+    await answer("bond", "post", "10000");
     await answer("deposit", "100");
     ({ provider } = await connect(node.url));
     url = await serve();
@@ -62,6 +64,7 @@ describe("bursar intent", function () {
     const domain = { chainId, registry: rail.registry };
     const key = (await new Keyring(join(folder, "elsewhere"), "", true).loadOrCreate("processor")).connect(provider);
     await (await (await provider.getSigner(0)).sendTransaction({ to: key.address, value: 10n ** 18n })).wait();
+    await postTestBond(chain, key);
     const now = (): bigint => BigInt(Math.floor(Date.now() / 1_000));
     const sleep = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
     store = new Store(join(folder, "elsewhere.db"), { now });

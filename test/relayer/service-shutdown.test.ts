@@ -44,7 +44,7 @@ class Serving {
 }
 
 describe("bursar serve, when it is told to end", function () {
-  this.timeout(120_000);
+  this.timeout(300_000);
   let rail: TestRail;
   let place: string[];
   const agents: Wallet[] = [];
@@ -57,6 +57,7 @@ describe("bursar serve, when it is told to end", function () {
       ...["--deployments", join(rail.folder, "deployments")],
     ];
     await bursar("deploy");
+    await bursar("bond", "post", "10000");
     await bursar("deposit", "100");
     const keys = new Keyring(join(rail.folder, "home", "keys"), "", true);
     for (let count = 0; count < 3; ++count) {

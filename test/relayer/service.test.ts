@@ -35,7 +35,7 @@ import { accessOf, keyOf, refusalOf } from "./office.ts";
 const SHOP = keyOf("shop");
 
 describe("the service", function () {
-  this.timeout(120_000);
+  this.timeout(300_000);
   let rail: TestRail;
   let service: Service;
   let log = "";
@@ -558,6 +558,7 @@ describe("the service", function () {
         ...["--deployments", join(rail.folder, "deployments")],
       ];
       await bursar("deploy");
+      await bursar("bond", "post", "10000");
       await bursar("deposit", "10");
       const opened = JSON.parse(
         await bursar("mandate", "open", "--budget", "1", "--cap", "0.1", "--purpose", "tests", "--yes"),

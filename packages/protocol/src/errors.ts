@@ -16,8 +16,10 @@ export const ERRORS = {
   "mandate-expired": { status: 409, title: "The mandate has expired" },
   "mandate-closed": { status: 409, title: "The mandate is closed" },
   "mandate-fallback": { status: 409, title: "Only claims still debit the mandate" },
+  "close-mismatch": { status: 409, title: "The close names another payment than the last one" },
   "clock-behind": { status: 503, title: "The processor's clock is behind the chain's" },
   "books-behind": { status: 409, title: "The chain knows payments that the processor's books do not" },
+  "bond-too-small": { status: 409, title: "The processor's bond is too small for the mandate" },
   "policy-mismatch": { status: 422, title: "The mandate's payee list and policy root differ" },
   "terms-mismatch": { status: 422, title: "The terms are not the ones that the owner signed" },
 

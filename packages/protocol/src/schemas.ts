@@ -138,6 +138,8 @@ export const signedReceiptSchema = z.strictObject({ receipt: receiptSchema, sign
 
 export const revocationSchema = z.strictObject({ agent: addressSchema, afterSeq: uint64Schema });
 
+export const closeSchema = z.strictObject({ agent: addressSchema, seq: uint64Schema });
+
 /**
  * What came over a wire, in the form of `schema`.
  *

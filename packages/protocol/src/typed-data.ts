@@ -3,6 +3,7 @@ import { bytesToHex, keccak } from "#curve";
 import { hexToBytes, Words } from "./packing.ts";
 import type {
   Access,
+  Close,
   Delivery,
   Domain,
   Hex,
@@ -54,6 +55,10 @@ export const TYPES = {
     { name: "agent", type: "address" },
     { name: "afterSeq", type: "uint64" },
   ],
+  Close: [
+    { name: "agent", type: "address" },
+    { name: "seq", type: "uint64" },
+  ],
   Access: [
     { name: "account", type: "address" },
     { name: "expiresAt", type: "uint64" },
@@ -88,6 +93,7 @@ const MESSAGE_TYPES = {
   Payment: { Payment: TYPES.Payment, Line: TYPES.Line },
   Receipt: { Receipt: TYPES.Receipt },
   Revocation: { Revocation: TYPES.Revocation },
+  Close: { Close: TYPES.Close },
   Access: { Access: TYPES.Access },
   Profile: { Profile: TYPES.Profile },
   Quote: { Quote: TYPES.Quote },
@@ -98,6 +104,7 @@ const MESSAGE_TYPES = {
 const ENCODERS = {
   Mandate: TypedDataEncoder.from(MESSAGE_TYPES.Mandate),
   Revocation: TypedDataEncoder.from(MESSAGE_TYPES.Revocation),
+  Close: TypedDataEncoder.from(MESSAGE_TYPES.Close),
   Access: TypedDataEncoder.from(MESSAGE_TYPES.Access),
   Profile: TypedDataEncoder.from(MESSAGE_TYPES.Profile),
   Quote: TypedDataEncoder.from(MESSAGE_TYPES.Quote),
@@ -146,6 +153,11 @@ export function hashRevocation(domain: Domain, revocation: Revocation): Hex {
   return digest(domain, hexToBytes(ENCODERS.Revocation.hash(revocation) as Hex));
 }
 
+/** EIP-712 digest of a close; the owner and the processor sign it. */
+export function hashClose(domain: Domain, close: Close): Hex {
+  return digest(domain, hexToBytes(ENCODERS.Close.hash(close) as Hex));
+}
+
 /** EIP-712 digest of an access; the account signs it. */
 export function hashAccess(domain: Domain, access: Access): Hex {
   return digest(domain, hexToBytes(ENCODERS.Access.hash(access) as Hex));
@@ -189,6 +201,11 @@ export function signReceipt(signer: Signer, domain: Domain, receipt: Receipt): P
 /** The owner's signature of a revocation. */
 export function signRevocation(signer: Signer, domain: Domain, revocation: Revocation): Promise<Hex> {
   return sign(signer, domain, "Revocation", revocation);
+}
+
+/** The owner's, or the processor's, signature of a close. */
+export function signClose(signer: Signer, domain: Domain, close: Close): Promise<Hex> {
+  return sign(signer, domain, "Close", close);
 }
 
 /** An account's signature of an access, see `accessHeader`. */

@@ -68,6 +68,12 @@ export interface Revocation {
   readonly afterSeq: bigint;
 }
 
+/** The word of owner and processor that a mandate ends at payment `seq`, up to which everything is settled. */
+export interface Close {
+  readonly agent: Address;
+  readonly seq: bigint;
+}
+
 /** An account's word that the bearer may read what concerns it, until `expiresAt` (Unix seconds, at most a day away). */
 export interface Access {
   readonly account: Address;

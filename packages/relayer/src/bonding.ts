@@ -1,4 +1,4 @@
-import { BursarError, type Address } from "@bursar/protocol";
+import { BursarError, formatAmount, type Address, type Mandate } from "@bursar/protocol";
 import type { ContractTransactionResponse, Signer } from "ethers";
 
 import { TestUSD__factory } from "../../../typechain-types/index.ts";
@@ -46,6 +46,32 @@ export async function standingOf(chain: Chain, processor: Address, token: Addres
     capacity,
     withdrawableAt: withdrawableAt === 0n ? null : withdrawableAt,
   };
+}
+
+/** Why the contract would refuse a mandate for its processor's bond, if it would. */
+export async function bondShortage(
+  chain: Chain,
+  { processor, token, budget }: Pick<Mandate, "processor" | "token" | "budget">,
+): Promise<BursarError | undefined> {
+  const scale = await chain.escrow.unitScale(token);
+  const { bond, floor, covered, capacity } = await standingOf(chain, processor, token);
+  const behind = covered + budget * scale;
+  if (bond >= floor && behind <= capacity) return undefined;
+  const units = (base: bigint): string => formatAmount(base / scale);
+  const [message, value, limit] =
+    bond < floor
+      ? [`The bond of processor ${processor} is ${units(bond)}; the least is ${units(floor)}.`, bond, floor]
+      : [
+          `The bond of processor ${processor} would stand behind ${units(behind)}, and carries ${units(capacity)}.`,
+          behind,
+          capacity,
+        ];
+  return new BursarError(
+    "bond-too-small",
+    message,
+    { value: value / scale, limit: limit / scale },
+    "Its operator can post more: bursar bond post <amount>. Or lower the budget, or name another processor.",
+  );
 }
 
 /**

@@ -110,10 +110,14 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
   /** At most {@link LOG_RANGE} blocks at a time: nodes answer no more. */
   async revocations(fromBlock: number): Promise<{ upTo: number; time: bigint; revoked: RevocationOnChain[] }> {
     const upTo = Math.min(await this.finalBlock(), fromBlock + LOG_RANGE);
-    const events = await reach(() =>
-      this.registry.queryFilter(this.registry.filters.MandateRevoked(), fromBlock, upTo),
+    const { filters } = this.registry;
+    const [revocations, fallbacks] = await reach(() =>
+      Promise.all([
+        this.registry.queryFilter(filters.MandateRevoked(), fromBlock, upTo),
+        this.registry.queryFilter(filters.FallbackStarted(), fromBlock, upTo),
+      ]),
     );
-    const revoked = events.map(async (event) => ({
+    const revoked = [...revocations, ...fallbacks].map(async (event) => ({
       agent: event.args.agent as Address,
       at: BigInt((await reach(() => event.getBlock())).timestamp),
       closesAt: event.args.closesAt,
@@ -258,7 +262,7 @@ export async function connect(url: string): Promise<{ provider: JsonRpcProvider;
 }
 
 /** @throws BursarError `chain-unavailable` when no answer comes. */
-async function reach<T>(ask: () => Promise<T>): Promise<T> {
+export async function reach<T>(ask: () => Promise<T>): Promise<T> {
   try {
     return await ask();
   } catch (error) {

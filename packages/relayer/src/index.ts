@@ -3,6 +3,7 @@ export * from "./answers.ts";
 export * from "./api-keys.ts";
 export * from "./bonding.ts";
 export * from "./chain.ts";
+export * from "./closings.ts";
 export * from "./database.ts";
 export * from "./decide.ts";
 export * from "./deployment.ts";

@@ -19,11 +19,12 @@ import {
   type Revocation,
   type Terms,
 } from "@bursar/protocol";
-import { Interface, type TransactionReceipt, type TransactionRequest } from "ethers";
+import type { TransactionReceipt, TransactionRequest } from "ethers";
 
-import type { Chain } from "./chain.ts";
+import { bondShortage } from "./bonding.ts";
+import { reach, type Chain } from "./chain.ts";
 import { IntentBook, type IntentRecord, type SignedRevocation } from "./intent-book.ts";
-import { isUnreachable } from "./outbox.ts";
+import { keySigned, ownerSigned } from "./owner-signature.ts";
 import type { MandateOnChain, MandateStatus, Processor } from "./processor.ts";
 
 export * from "./intent-book.ts";
@@ -114,10 +115,6 @@ export interface IntentsOptions {
 
 /** Seconds that an agent's clock may differ from this one. */
 const CLOCK_SLACK = 300n;
-/** Gas for a contract owner's `isValidSignature`: enough for a passkey checked in Solidity. */
-const ERC1271_GAS = 2_000_000n;
-const ERC1271 = new Interface(["function isValidSignature(bytes32 digest, bytes signature) view returns (bytes4)"]);
-const ERC1271_YES = `0x1626ba7e${"0".repeat(56)}`;
 /** Nothing is decided: the same will be tried again. */
 const UNDECIDED: readonly ErrorCode[] = ["chain-unavailable", "opening-pending"];
 const UNSIGNED: readonly IntentState[] = ["drafted", "awaiting-signature"];
@@ -343,7 +340,7 @@ export class Intents {
   ): Promise<{ ownerSignature: Hex; revocation: SignedRevocation | null }> {
     try {
       const signed = await this.#signed(intent, signature, revocation, (digest, given) =>
-        this.#ownerSigned(intent.mandate.owner, digest, given),
+        ownerSigned(this.#options.chain.provider, intent.mandate.owner, digest, given),
       );
       if (intent.ownerSignature === null) await this.#expectOpenable(intent);
       return signed;
@@ -372,30 +369,12 @@ export class Intents {
     return { ownerSignature, revocation: { afterSeq, signature: await verify(digest, revocation.signature) } };
   }
 
-  /** Whether the owner stands behind a digest, by the rule of the contract: an account with code answers itself. */
-  async #ownerSigned(owner: Address, digest: Hex, signature: Hex): Promise<Hex> {
-    const { provider } = this.#options.chain;
-    if ((await reach(() => provider.getCode(owner))) === "0x") return keySigned(owner, digest, signature);
-    const data = ERC1271.encodeFunctionData("isValidSignature", [digest, signature]);
-    const answer = await reach(() => provider.call({ to: owner, data, gasLimit: ERC1271_GAS })).catch(
-      (error: unknown) => {
-        if (error instanceof BursarError) throw error;
-        return "0x";
-      },
-    );
-    if (answer.slice(0, 66) === ERC1271_YES) return signature;
-    throw new BursarError("signature-signer", `The account ${owner} does not stand behind this signature.`, {
-      value: answer.slice(0, 66),
-      limit: owner,
-    });
-  }
-
   async #expectOpenable(intent: IntentRecord): Promise<void> {
     const { mandate } = intent;
     const state = await this.#state(intent);
     if (state === "open") return;
     if (state !== "awaiting-signature") throw notSignable(mandate.agent, state, "Ask the agent for a new intent.");
-    const shortage = await this.#shortage(mandate);
+    const shortage = (await this.#shortage(mandate)) ?? (await reach(() => bondShortage(this.#options.chain, mandate)));
     if (shortage) throw shortage;
   }
 
@@ -591,14 +570,6 @@ function sameMandate(mandate: Mandate, onChain: MandateOnChain): boolean {
   return fields.every((field) => signed[field] === onChain[field]) && signed.payeesHash === onChain.payeesHash;
 }
 
-/** The signature of an account without code, with the `v` that the contract takes: some wallets answer 0 or 1. */
-function keySigned(owner: Address, digest: Hex, signature: Hex): Hex {
-  const v = signature.length === 132 ? { "00": "1b", "01": "1c" }[signature.slice(130)] : undefined;
-  const strict = v === undefined ? signature : (`${signature.slice(0, 130)}${v}` as Hex);
-  verifySignature(digest, strict, owner);
-  return strict;
-}
-
 function agentUsed(agent: Address): BursarError {
   return new BursarError(
     "mandate-conflict",
@@ -635,16 +606,6 @@ function recorded(agent: Address, error: unknown): unknown {
     { value: agent },
     "There is nothing more to do: the mandate opens when the chain answers. GET /intents/:agent tells when.",
   );
-}
-
-/** @throws BursarError `chain-unavailable` when no answer comes. */
-async function reach<T>(ask: () => Promise<T>): Promise<T> {
-  try {
-    return await ask();
-  } catch (error) {
-    if (!isUnreachable(error)) throw error;
-    throw new BursarError("chain-unavailable", `The chain does not answer: ${(error as Error).message}`);
-  }
 }
 
 const absolute = (value: bigint): bigint => (value < 0n ? -value : value);

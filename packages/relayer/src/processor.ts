@@ -61,7 +61,7 @@ export interface MandateOnChain extends Omit<Mandate, "agent" | "payees"> {
   readonly closesAt: bigint;
 }
 
-/** A revocation that the chain has seen; times in Unix seconds. */
+/** A mandate that the chain has seen end early, revoked or fallen to its payees; times in Unix seconds. */
 export interface RevocationOnChain {
   readonly agent: Address;
   readonly at: bigint;
@@ -71,7 +71,7 @@ export interface RevocationOnChain {
 /** The processor's view of the chain, as far as accepting needs it: final state only. */
 export interface MandateReader {
   mandate(agent: Address): Promise<MandateOnChain>;
-  /** The revocations from a block on, the block up to which that is all, and its time in Unix seconds. */
+  /** The mandates revoked or fallen to claims from a block on, the block up to which that is all, and its time in Unix seconds. */
   revocations(fromBlock: number): Promise<{ upTo: number; time: bigint; revoked: RevocationOnChain[] }>;
 }
 
@@ -279,7 +279,7 @@ export class Processor {
   }
 
   /**
-   * Takes over revocations that the chain has seen, and looks at its clock: with one that is far behind, mandates would
+   * Stops mandates that the chain has seen revoked or fallen to claims, and looks at its clock: with one that is far behind, mandates would
    * be spent after their end, so nothing is accepted then.
    */
   async refresh(): Promise<void> {

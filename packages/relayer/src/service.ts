@@ -7,8 +7,10 @@ import { Acknowledgements } from "./acknowledgements.ts";
 import { Answers, type InclusionProver } from "./answers.ts";
 import { ApiKeys } from "./api-keys.ts";
 import type { Chain } from "./chain.ts";
+import { Closings } from "./closings.ts";
 import { DirectSettler } from "./direct.ts";
 import { aep2Routes } from "./http/aep2.ts";
+import { closingRoutes } from "./http/closings.ts";
 import type { Place } from "./http/info.ts";
 import { intentRoutes } from "./http/intents.ts";
 import { Metrics } from "./http/metrics.ts";
@@ -159,6 +161,16 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     failed: (challenge, { message }) =>
       logger.error({ challenge, reason: message }, "a challenge could not be answered"),
   });
+  const closings = new Closings({
+    store,
+    processor,
+    chain,
+    outbox,
+    key,
+    sender,
+    failed: (agent, { message }) => logger.error({ agent, reason: message }, "a mandate could not be ended together"),
+    now,
+  });
   const book = new IntentBook(store.database);
   const deliver = outbox.deliver.bind(outbox);
   const intents = new Intents({ domain, book, processor, chain, deliver, publicUrl: config.publicUrl, now });
@@ -179,6 +191,7 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     routes: [
       (readers) =>
         intentRoutes({ intents, domain, now, mayRead: (request, mandate) => readers.mayRead(request, mandate) }),
+      () => closingRoutes(closings),
       () => payeeRoutes(processor, store, new Profiles(store.database)),
       () =>
         x402Routes({
@@ -199,6 +212,7 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     chores: [
       { name: REFRESH, every: 1_000, run: () => processor.refresh().then(() => metrics.chainAnswers(true)) },
       { name: "acknowledgements", every: 1_000, run: () => acknowledgements.run() },
+      { name: "closings", every: 5_000, run: () => closings.run() },
       { name: "answers", every: 5_000, run: () => answers.run() },
       { name: "intents", every: 5_000, run: () => intents.resume() },
       { name: "direct", every: 1_000, run: () => direct.run() },

@@ -10,13 +10,14 @@ import { chainMandates, Paywall, type MandateSource } from "@bursar/sdk/payee";
 import { paid } from "@bursar/sdk/payee/express";
 import { SqliteReceipts } from "@bursar/sdk/payee/sqlite";
 import { expect } from "chai";
+import { hexlify, parseEther, randomBytes, Wallet } from "ethers";
 import express from "express";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 
 import { TestUSD__factory } from "../../../typechain-types/index.ts";
-import { TestRail, type PayingAgent } from "../../integration/rail.ts";
+import { postTestBond, TestRail, type PayingAgent } from "../../integration/rail.ts";
 import { addressIn, paidWith, PAYEE, refused } from "./stand.ts";
 
 const PAYEE_ADDRESS = addressIn(PAYEE);
@@ -150,6 +151,20 @@ describe("mandates as a payee reads them from the chain", function () {
     expect((await mandates.mandate(agent.address, 60))?.mandate.owner).to.equal(rail.ownerAddress);
   });
 
+  it("come with the processor's bond, which counts for receipts that it signs with its own address", async () => {
+    const bondOf = (processor: string): Promise<bigint> => source().bond!(processor as Address, rail.token);
+    expect(await bondOf(rail.processorKey.address)).to.equal(1_000_000_000_000n);
+    expect(await bondOf(rail.payee())).to.equal(0n);
+    const other = new Wallet(hexlify(randomBytes(32)), rail.provider);
+    await (await rail.owner.sendTransaction({ to: other.address, value: parseEther("1") })).wait();
+    await postTestBond(rail.chain, other, rail.token, 20_000_000_000n);
+    expect(await bondOf(other.address)).to.equal(20_000_000_000n);
+    await (await rail.chain.processors.connect(other).rotateKey(rail.payee())).wait();
+    expect(await bondOf(other.address)).to.equal(0n);
+    const nowhere = chainMandates("http://127.0.0.1:1/secret-key", rail.domain.registry, { timeout: 200 });
+    expect(await codeOf(nowhere.bond!(rail.payee(), rail.token))).to.equal("chain-unavailable");
+  });
+
   describe("and a service that is paid through the rail", () => {
     let server: Server;
     let paywall: Paywall;
@@ -223,6 +238,7 @@ describe("mandates as a payee reads them from the chain", function () {
       const twin = await new TestUSD__factory(rail.owner).deploy();
       await twin.waitForDeployment();
       const token = (await twin.getAddress()) as Address;
+      await postTestBond(rail.chain, rail.processorKey, token);
       const agent = await rail.open({ token });
       const header = await buy(agent, "/weather", 1_000n);
       const problem = await refused(await fetch(`${origin}/weather`, paidWith(header)), "payment-mismatch");

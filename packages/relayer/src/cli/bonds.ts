@@ -1,5 +1,6 @@
-import { BursarError, formatAmount, parseAddress, type Address } from "@bursar/protocol";
+import { BursarError, formatAmount, parseAddress, type Address, type Hex } from "@bursar/protocol";
 import type { Command } from "commander";
+import type { ContractTransactionResponse } from "ethers";
 
 import { TestUSD__factory } from "../../../../typechain-types/index.ts";
 import { mined, postBond, register, standingOf, type Standing } from "../bonding.ts";
@@ -87,21 +88,25 @@ async function change(
   options: BondOptions,
 ): Promise<void> {
   const signer = await session.sender("processor");
-  await explained(session, mined(session.chain.processors.connect(signer)[call]()));
+  await explained(session, session.chain.processors.connect(signer)[call]());
   await show(session, output, undefined, options);
 }
 
 async function withdraw(session: Session, output: Output, to: Address, options: BondOptions): Promise<void> {
   const signer = await session.sender("processor");
   const token = session.token(options.token);
-  await explained(session, mined(session.chain.processors.connect(signer).withdrawBond(token, to)));
+  await explained(session, session.chain.processors.connect(signer).withdrawBond(token, to));
   await show(session, output, undefined, options);
 }
 
-/** @throws BursarError `transaction-failed` with the contract's own error. */
-async function explained(session: Session, sent: Promise<void>): Promise<void> {
+/**
+ * Waits for a transaction.
+ * @returns its hash.
+ * @throws BursarError `transaction-failed` with the contract's own error.
+ */
+export async function explained(session: Session, sent: Promise<ContractTransactionResponse>): Promise<Hex> {
   try {
-    await sent;
+    return (await (await sent).wait())?.hash as Hex;
   } catch (error) {
     const reason = session.chain.explain(error);
     throw new BursarError("transaction-failed", `The contract refuses: ${reason}`, { value: reason });

@@ -38,12 +38,14 @@ import { setTimeout } from "node:timers/promises";
 import type { Command } from "commander";
 
 import { ApiKeys, type KeyScope } from "../api-keys.ts";
+import { bondShortage } from "../bonding.ts";
 import { csvLines } from "../ledger-csv.ts";
 import { createLogger } from "../log.ts";
 import { visible } from "../plain-text.ts";
 import { Profiles } from "../profiles.ts";
 import type { BatchRecord, LedgerEntry, LedgerFilter, PayeeProfile } from "../records.ts";
 import { SERVICE_DEFAULTS, startService } from "../service.ts";
+import { explained } from "./bonds.ts";
 import { ledgerTable, progress, report, short, table, time, type Output } from "./report.ts";
 import { now, type Session } from "./session.ts";
 
@@ -166,16 +168,18 @@ export async function openMandate(
       "Run `bursar deposit` first.",
     );
   }
-  const sent = await chain.registry
-    .connect(owner)
-    .open({ ...mandate, payees: [...mandate.payees] }, signatures[0]!, signatures[1]!);
-  const mined = await sent.wait();
+  const shortage = await bondShortage(chain, mandate);
+  if (shortage) throw shortage;
+  const transaction = await explained(
+    session,
+    chain.registry.connect(owner).open({ ...mandate, payees: [...mandate.payees] }, signatures[0]!, signatures[1]!),
+  );
   const own = mandate.processor === (await session.keys.load("processor")).address;
   if (own) await processor.register(mandate, terms);
   report(
     output,
-    { mandate, terms, transaction: mined?.hash, registered: own },
-    `Mandate of agent ${mandate.agent} is open (transaction ${mined?.hash}).` +
+    { mandate, terms, transaction, registered: own },
+    `Mandate of agent ${mandate.agent} is open (transaction ${transaction}).` +
       (own ? "" : ` Register it with its processor: POST /mandates.`),
   );
 }

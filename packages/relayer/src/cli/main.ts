@@ -6,6 +6,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import * as commands from "./commands.ts";
 import type { LedgerFilter } from "../records.ts";
 import { addBondCommands } from "./bonds.ts";
+import { addExitCommands } from "./closings.ts";
 import { addIntentCommands } from "./intents.ts";
 import { address, amount, between, commonOptions, moment, readConfigFile, serviceOptions } from "./options.ts";
 import { EXIT, fail, type Output } from "./report.ts";
@@ -143,6 +144,7 @@ function build(output: Output): Command {
     .description("stop the agent now, and on chain")
     .action(within((session, agent: string) => commands.revokeMandate(session, output, parseAddress(agent))));
 
+  addExitCommands(program, mandate, { output, within });
   addIntentCommands(program, { output, within, confirm: confirm(output) });
 
   program

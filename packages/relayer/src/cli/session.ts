@@ -1,7 +1,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 
-import { BursarError, type Address, type Domain } from "@bursar/protocol";
+import { BursarError, parseAddress, type Address, type Domain } from "@bursar/protocol";
 import { formatEther, NonceManager, parseEther, type JsonRpcProvider, type Signer, type Wallet } from "ethers";
 
 import { LOCAL_CHAINS } from "../../../../deploy/index.ts";
@@ -92,28 +92,24 @@ export class Session {
     return new Processor({ domain, store, chain, key, settleWithin, impossible: chain.contracts, gate, now });
   }
 
-  async settler(prover: BatchProver): Promise<Settler> {
+  /** The one sender of the processor's transactions. */
+  async outbox(): Promise<Outbox> {
     const signer = await this.account("processor");
-    const { store, chain, provider, domain } = this;
+    const { store, provider } = this;
     const { confirmations } = this.options;
-    const outbox = new Outbox({
-      store,
-      provider,
-      signer,
-      confirmations,
-      replaceAfter: 60n,
-      pollInterval: 500,
-      now,
-      sleep,
-    });
+    return new Outbox({ store, provider, signer, confirmations, replaceAfter: 60n, pollInterval: 500, now, sleep });
+  }
+
+  async settler(prover: BatchProver): Promise<Settler> {
+    const { store, chain, domain } = this;
     return new Settler({
       domain,
       store,
       circuits: availableCircuits(this.rail.circuits),
       gateway: chain,
       prover,
-      outbox,
-      sender: signer.address as Address,
+      outbox: await this.outbox(),
+      sender: parseAddress((await this.keys.loadOrCreate("processor")).address),
       now,
     });
   }

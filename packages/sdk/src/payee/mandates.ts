@@ -34,6 +34,13 @@ export interface MandateSource {
    * @throws BursarError `opening-pending` for one that is in a block, and not final; `chain-unavailable`.
    */
   mandate(agent: Address, maxAge: number): Promise<MandateSnapshot | null>;
+  /**
+   * A processor's bond in a token, in units: what stands behind receipts that it signs with its own address. 0 for one that
+   * was slashed, or whose registered receipt key is another.
+   *
+   * @throws BursarError `chain-unavailable`
+   */
+  bond?(processor: Address, token: Address): Promise<bigint>;
 }
 
 export interface ChainMandatesOptions {
@@ -51,6 +58,11 @@ export interface ChainMandatesOptions {
 
 const ABI = new Interface([
   "function mandateOf(address agent) view returns (tuple(uint8 state, address owner, address token, address processor, uint64 budget, uint40 paymentCap, uint40 validUntil, uint40 revokedAt, uint64 revokedAfterSeq, uint40 closesAt, uint64 seq, uint64 spent, uint64 directSpent, uint64 reserved, uint256 base, bytes32 policyRoot, bytes32 payeesHash, bytes32 termsHash))",
+  "function processors() view returns (address)",
+  "function escrow() view returns (address)",
+  "function unitScale(address token) view returns (uint256)",
+  "function bondOf(address processor, address token) view returns (uint256)",
+  "function processorOf(address processor) view returns (tuple(uint40 registeredAt, uint40 unbondingAt, uint40 coversUntil, bool slashed, address receiptKey, string uri))",
   "event MandateOpened(address indexed agent, address indexed owner, address indexed processor, address token, uint64 budget, uint40 paymentCap, uint40 validUntil, address[] payees, bytes32 policyRoot, bytes32 termsHash)",
 ]);
 const STATES = ["none", "open", "revoked", "expired", "closed", "fallback"] as const;
@@ -65,6 +77,11 @@ interface MandateRecord extends Omit<Mandate, "agent" | "payees"> {
   readonly seq: bigint;
   readonly spent: bigint;
   readonly directSpent: bigint;
+}
+
+interface ProcessorRecord {
+  readonly slashed: boolean;
+  readonly receiptKey: Address;
 }
 
 /** What is known of one agent: its mandate for ever, its state for a time. */
@@ -119,6 +136,24 @@ class ChainMandates implements MandateSource {
     return asking;
   }
 
+  async bond(processor: Address, token: Address): Promise<bigint> {
+    try {
+      const block = await this.#finalBlock();
+      const [processors, escrow] = await Promise.all([
+        this.#call<Address>(this.#registry, "processors", [], block),
+        this.#call<Address>(this.#registry, "escrow", [], block),
+      ]);
+      const [record, bond, scale] = await Promise.all([
+        this.#call<ProcessorRecord>(processors, "processorOf", [processor], "latest"),
+        this.#call<bigint>(processors, "bondOf", [processor, token], block),
+        this.#call<bigint>(escrow, "unitScale", [token], block),
+      ]);
+      return record.slashed || record.receiptKey !== processor ? 0n : bond / scale;
+    } catch (error) {
+      throw unavailable(error);
+    }
+  }
+
   async #ask(agent: Address): Promise<MandateSnapshot | null> {
     const readAt = this.#options.clock();
     try {
@@ -169,11 +204,14 @@ class ChainMandates implements MandateSource {
     return hex(Math.max(0, newest - Math.max(0, finality - 1)));
   }
 
-  async #record(agent: Address, block: string): Promise<MandateRecord> {
-    const data = ABI.encodeFunctionData("mandateOf", [agent]);
-    const answer = (await this.#provider.send("eth_call", [{ to: this.#registry, data }, block])) as string;
-    const [record] = ABI.decodeFunctionResult("mandateOf", answer);
-    return record as MandateRecord;
+  #record(agent: Address, block: string): Promise<MandateRecord> {
+    return this.#call<MandateRecord>(this.#registry, "mandateOf", [agent], block);
+  }
+
+  async #call<T>(to: Address, name: string, values: readonly unknown[], block: string): Promise<T> {
+    const data = ABI.encodeFunctionData(name, values);
+    const answer = (await this.#provider.send("eth_call", [{ to, data }, block])) as string;
+    return ABI.decodeFunctionResult(name, answer)[0] as T;
   }
 
   /** The hash on chain tells most lists by itself; others stand in the opening's event, newest blocks first. */
@@ -234,7 +272,7 @@ function unavailable(error: unknown): BursarError {
   const reason = (error as { code?: unknown } | null)?.code;
   return new BursarError(
     "chain-unavailable",
-    "The payee cannot read the agent's mandate from the chain.",
+    "The payee cannot read mandates and bonds from the chain.",
     typeof reason === "string" ? { reason } : {},
     "Repeat the request with the same payment later; nothing was used.",
   );

@@ -44,7 +44,7 @@ export interface PaywallOptions {
   readonly origin?: string;
   /** The most that may be unsettled with one processor; 100 unless given. */
   readonly maxUnsettled?: Amount;
-  /** A processor's bond in units; with it at most 1 % of the bond may be unsettled. Read once a minute. */
+  /** A processor's bond in units, of which at most 1 % may be unsettled; as `mandates` reads it unless given. Read once a minute. */
   readonly bond?: (processor: Address) => Promise<bigint>;
   /** Payments above it are served after settlement; 10 unless given. */
   readonly waitAbove?: Amount;
@@ -168,7 +168,7 @@ export class Paywall {
       receipts,
       mandates,
       maxUnsettled: unitsOf(options.maxUnsettled ?? "100"),
-      bond: options.bond,
+      bond: options.bond ?? (mandates.bond && ((processor) => mandates.bond!(processor, this.token))),
       refreshEvery,
       now: this.#now,
     });
