@@ -1,7 +1,12 @@
-import type { Address } from "@bursar/protocol";
-import { getCreateAddress } from "ethers";
+import { BursarError, type Address } from "@bursar/protocol";
+import { getCreateAddress, toBeHex } from "ethers";
 
-import { Bursar__factory, OpenGate__factory, Trust__factory } from "../typechain-types/index.ts";
+import {
+  Bursar__factory,
+  IIdentityGate__factory,
+  OpenGate__factory,
+  Trust__factory,
+} from "../typechain-types/index.ts";
 import { inclusionOf } from "./01-verifiers.ts";
 import { ensureContract, initCodeHashOf, type Context, type Step } from "./context.ts";
 
@@ -14,6 +19,7 @@ export const core: Step = {
   async run(context) {
     const { settings, signer, deployment, save } = context;
     const addresses = (names: readonly string[]): Address[] => names.map((name) => deployment.contracts[name]!.address);
+    if (settings.gate) await expectGate(context, settings.gate);
     const gate = settings.gate ?? (await ensureContract(context, "OpenGate", new OpenGate__factory(signer), []));
     const trustArgs = (bursar: Address): unknown[] => [bursar, addresses(settings.verifiers.map(inclusionOf))];
     const bursarArgs = (trust: Address): unknown[] => [settings.windows, addresses(settings.verifiers), trust, gate];
@@ -33,6 +39,20 @@ export const core: Step = {
     save();
   },
 };
+
+/** A core asks its gate for ever: one that is none would let nobody open. */
+async function expectGate({ provider }: Context, address: Address): Promise<void> {
+  const gate = IIdentityGate__factory.connect(address, provider);
+  const questions = (["mayOpen", "mayBePaid"] as const).map((name) => gate.interface.getFunction(name).selector);
+  const id = toBeHex(BigInt(questions[0]!) ^ BigInt(questions[1]!), 4);
+  if (await gate.supportsInterface(id).catch(() => false)) return;
+  throw new BursarError(
+    "wrong-contract",
+    `${address} is no identity gate.`,
+    { value: address },
+    "Run `npm run conformance -- --role identity --address` with it (docs/roles.md).",
+  );
+}
 
 /** Where the core stands, or will: one creation of the deployer after its Trust. */
 async function bursarAddressOf(

@@ -55,7 +55,7 @@ export function settingsOf(chainId: bigint, environment: NodeJS.ProcessEnv): Set
   return {
     verifiers: named.length > 0 || !LOCAL_CHAINS.includes(chainId) ? named : built,
     windows: WINDOWS,
-    ...(environment["BURSAR_GATE"] ? { gate: environment["BURSAR_GATE"] as Address } : {}),
+    ...(environment["BURSAR_GATE"] ? { gate: parseAddress(environment["BURSAR_GATE"]) } : {}),
     ...disputesOf(chainId, environment),
     tokens: Object.fromEntries(
       list(environment["BURSAR_TOKENS"]).map((entry) => entry.split("=") as [string, Address]),

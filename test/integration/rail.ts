@@ -33,7 +33,17 @@ import {
   type Circuit,
   type SettlerOptions,
 } from "@bursar/relayer";
-import { hexlify, id, NonceManager, parseEther, randomBytes, Wallet, ZeroHash, type JsonRpcProvider } from "ethers";
+import {
+  hexlify,
+  id,
+  NonceManager,
+  parseEther,
+  randomBytes,
+  Wallet,
+  ZeroHash,
+  type JsonRpcProvider,
+  type Signer,
+} from "ethers";
 
 import { deploy, settingsOf } from "../../deploy/index.ts";
 import { LocalNode } from "../../scripts/demo/node.ts";
@@ -182,13 +192,22 @@ export class TestRail {
     });
   }
 
-  /** @param maxSkew - of the processor; a local chain with many blocks runs ahead of the clock. */
-  static async start(options: Partial<SettlerOptions> = {}, maxSkew: bigint | null = null): Promise<TestRail> {
+  /**
+   * @param maxSkew - of the processor; a local chain with many blocks runs ahead of the clock.
+   * @param gateOf - deploys the identity gate, instead of the one that lets everyone in.
+   */
+  static async start(
+    options: Partial<SettlerOptions> = {},
+    maxSkew: bigint | null = null,
+    gateOf?: (deployer: Signer) => Promise<Address>,
+  ): Promise<TestRail> {
     const node = await LocalNode.start();
     const provider = node.provider();
     const folder = mkdtempSync(join(tmpdir(), "bursar-deployment-"));
-    const deployment = await deploy(new NonceManager(await provider.getSigner(0)), provider, {
-      settings: { ...settingsOf(31_337n, {}), verifiers: ["TinyBatchVerifier", "DefaultBatchVerifier"] },
+    const deployer = new NonceManager(await provider.getSigner(0));
+    const settings = { ...settingsOf(31_337n, {}), verifiers: ["TinyBatchVerifier", "DefaultBatchVerifier"] };
+    const deployment = await deploy(deployer, provider, {
+      settings: gateOf ? { ...settings, gate: await gateOf(deployer) } : settings,
       folder,
     });
     rmSync(folder, { recursive: true });

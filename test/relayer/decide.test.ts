@@ -302,7 +302,7 @@ describe("decide", function () {
           const altered = { ...payment, seq: payment.seq + seqOff, spent: payment.spent + spentOff };
           const signed = await signAs(agent, altered, salt);
           const before = office.snapshot();
-          const foreseen = codeOf(() => office.processor.check(signed));
+          const foreseen = await codeOf(() => office.processor.check(signed));
           expect(office.snapshot()).to.equal(before);
           const answer = await office.processor.accept(signed).then(
             () => null,
@@ -318,9 +318,9 @@ describe("decide", function () {
   });
 });
 
-function codeOf(attempt: () => void): string | null {
+async function codeOf(attempt: () => Promise<unknown>): Promise<string | null> {
   try {
-    attempt();
+    await attempt();
     return null;
   } catch (error) {
     return (error as { code: string }).code;

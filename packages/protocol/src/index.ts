@@ -15,3 +15,4 @@ export * from "./terms.ts";
 export * from "./typed-data.ts";
 export * from "./types.ts";
 export * from "./units.ts";
+export * from "./wallet.ts";

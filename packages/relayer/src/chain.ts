@@ -9,7 +9,9 @@ import {
   Escrow__factory,
   Challenges__factory,
   Claims__factory,
+  IIdentityGate__factory,
   MandateRegistry__factory,
+  OpenGate__factory,
   ProcessorRegistry__factory,
   type BatchSettlement,
   type BondedArbiter,
@@ -184,6 +186,25 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
     return null;
   }
 
+  /** The identity gate that has to be asked about payees; null where it is the one that lets everyone in. */
+  async gate(): Promise<Address | null> {
+    const address = (await reach(() => this.registry.gate())) as Address;
+    const code = await reach(() => this.provider.getCode(address));
+    return code !== "0x" && OpenGate__factory.bytecode.endsWith(code.slice(2)) ? null : address;
+  }
+
+  /** Whether a gate lets `payee` be paid, asked with the contracts' gas: anything but a plain yes is a no. */
+  async mayBePaid(gate: Address, payee: Address, token: Address): Promise<boolean> {
+    const data = IIdentityGate__factory.createInterface().encodeFunctionData("mayBePaid", [payee, token]);
+    try {
+      const answer = await reach(() => this.provider.call({ to: gate, data, gasLimit: GATE_GAS }));
+      return answer.length >= 66 && BigInt(answer.slice(0, 66)) === 1n;
+    } catch (error) {
+      if (error instanceof BursarError) throw error;
+      return false;
+    }
+  }
+
   async checkRows(rows: SettleCall["rows"], credits: SettleCall["credits"], from: Address): Promise<string | null> {
     const data = this.registry.interface.encodeFunctionData("settle", [
       from,
@@ -275,6 +296,9 @@ function undisputable(chainId: bigint): never {
     "Name arbiters in BURSAR_ARBITERS and run `bursar deploy`.",
   );
 }
+
+/** What the contracts give a gate, and what a call costs besides. */
+const GATE_GAS = 225_000n;
 
 /** Blocks of logs that a node is asked for at once. */
 const LOG_RANGE = 5_000;

@@ -28,6 +28,7 @@ export * from "./log.ts";
 export * from "./mission.ts";
 export * from "./outbox.ts";
 export * from "./page-hash.ts";
+export * from "./payee-gate.ts";
 export * from "./planner.ts";
 export * from "./processor.ts";
 export * from "./profiles.ts";

@@ -41,6 +41,7 @@ import type {
   PaymentStatus,
   Refusal,
 } from "./records.ts";
+import type { PayeeGate } from "./payee-gate.ts";
 import { Spending } from "./spending.ts";
 import type { Store } from "./store.ts";
 
@@ -120,6 +121,8 @@ export interface ProcessorOptions {
   settleWithin: bigint;
   /** Contracts that could never collect a credit: paying them is refused. */
   impossible?: readonly Address[];
+  /** Asked before the first payment to a payee is taken; nothing where everyone is let in. */
+  gate?: Pick<PayeeGate, "refusal"> | undefined;
   /** Computes page hashes; the protocol's own unless a faster one is at hand. */
   hashPage?: PageHash;
   events?: ProcessorEvents;
@@ -313,8 +316,9 @@ export class Processor {
   async accept(request: SignedPayment): Promise<SignedReceipt> {
     const digest = this.#authenticate(request);
     this.#options.admit?.(request.agent);
+    const outside = await this.#outside(request.agent, { payee: request.heldFor ?? request.payment.line.payee });
     const accepted = await this.#recorded(
-      () => this.#take(request, digest),
+      () => this.#take(request, digest, outside),
       (refusal) => this.#keepRefusal("proved", request, digest, refusal),
     );
     return this.#receipt(accepted);
@@ -324,11 +328,12 @@ export class Processor {
    * Decides like {@link accept}, without any effect.
    * @returns the units of the budget that would be left.
    */
-  check(request: SignedPayment): { remaining: bigint } {
+  async check(request: SignedPayment): Promise<{ remaining: bigint }> {
     const { agent, payment } = request;
     const digest = this.#authenticate(request);
     const { mandate } = this.#options.store.mandateOf(agent);
-    this.#earlier(request, digest) ?? this.#decide(request);
+    const outside = await this.#outside(agent, { payee: request.heldFor ?? payment.line.payee });
+    this.#earlier(request, digest) ?? this.#decide(request, outside);
     return { remaining: mandate.budget - payment.spent - this.#account(agent).reserved };
   }
 
@@ -343,16 +348,18 @@ export class Processor {
     this.#authenticateDirect(direct);
     this.#options.admit?.(agent);
     const request = { agent, payment: { seq: null, spent: null, head: null, line: { payee, amount, ref } } };
+    const outside = await this.#outside(agent, direct);
     return this.#recorded(
-      () => this.#takeDirect(direct),
+      () => this.#takeDirect(direct, outside),
       (refusal) => this.#keepRefusal(direct.kind, { ...request, signature: direct.signature }, digest, refusal),
     );
   }
 
   /** Decides like {@link acceptDirect}, without any effect. */
-  checkDirect(direct: DirectPayment): void {
+  async checkDirect(direct: DirectPayment): Promise<void> {
     this.#authenticateDirect(direct);
-    this.#earlierDirect(direct) ?? this.#decideDirect(direct);
+    const outside = await this.#outside(direct.agent, direct);
+    this.#earlierDirect(direct) ?? this.#decideDirect(direct, outside);
   }
 
   /** A payment of the direct rail, as it stands in the books. */
@@ -478,12 +485,12 @@ export class Processor {
     for (const answer of answers) answer();
   }
 
-  #take(request: SignedPayment, digest: Hex): AcceptedPayment {
+  #take(request: SignedPayment, digest: Hex, outside: BursarError | null): AcceptedPayment {
     const earlier = this.#earlier(request, digest);
     if (earlier) return earlier;
     const { store, now, settleWithin } = this.#options;
     const { agent, payment, signature, salt } = request;
-    const tail = this.#decide(request);
+    const tail = this.#decide(request, outside);
     const acceptedAt = now();
     const settleBy = acceptedAt + settleWithin;
     if (request.heldFor !== undefined) store.addHold(payment.line.payee, request.heldFor);
@@ -508,20 +515,28 @@ export class Processor {
     );
   }
 
-  #decide({ agent, payment, salt, quote, heldFor }: SignedPayment): LedgerTail {
+  #decide({ agent, payment, salt, quote, heldFor }: SignedPayment, outside: BursarError | null): LedgerTail {
     const { domain, hashPage, now } = this.#options;
     const circumstances = this.#circumstances(agent, payment.line, heldFor);
     const { profile } = circumstances;
     const line = { ...payment.line, payee: heldFor ?? payment.line.payee };
     const narrowed =
       quote === undefined || profile === undefined ? profile : narrow(line, quote, { domain, profile, now: now() });
-    return decide({ payment, salt }, { ...circumstances, profile: narrowed }, hashPage);
+    const tail = decide({ payment, salt }, { ...circumstances, profile: narrowed }, hashPage);
+    if (outside !== null) throw outside;
+    return tail;
   }
 
-  #takeDirect(direct: DirectPayment): DirectRecord {
+  /** Why the identity gate leaves a payee out, or null. Where there is no gate to ask, nothing waits. */
+  #outside(agent: Address, { payee }: Pick<Line, "payee">): Promise<BursarError | null> | null {
+    const { gate, store } = this.#options;
+    return gate === undefined ? null : gate.refusal(payee, store.mandateOf(agent).mandate.token);
+  }
+
+  #takeDirect(direct: DirectPayment, outside: BursarError | null): DirectRecord {
     const earlier = this.#earlierDirect(direct);
     if (earlier) return earlier;
-    this.#decideDirect(direct);
+    this.#decideDirect(direct, outside);
     const { store, now } = this.#options;
     const record = store.addDirect(direct, now());
     const account = this.#account(direct.agent);
@@ -542,7 +557,7 @@ export class Processor {
     );
   }
 
-  #decideDirect(direct: DirectPayment): void {
+  #decideDirect(direct: DirectPayment, outside: BursarError | null): void {
     const { agent, token, validAfter, validBefore } = direct;
     const { mandate } = this.#options.store.mandateOf(agent);
     const now = this.#options.now();
@@ -562,6 +577,7 @@ export class Processor {
       );
     }
     decideDirect(direct, this.#circumstances(agent, direct));
+    if (outside !== null) throw outside;
   }
 
   #circumstances(

@@ -23,6 +23,7 @@ import { x402Routes } from "./http/x402.ts";
 import { IntentBook, Intents } from "./intents.ts";
 import { Outbox } from "./outbox.ts";
 import { loadPageHash } from "./page-hash.ts";
+import { PayeeGate } from "./payee-gate.ts";
 import { Processor, receiptKey } from "./processor.ts";
 import { Profiles } from "./profiles.ts";
 import { Rate } from "./rate.ts";
@@ -135,6 +136,7 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     key,
     settleWithin: config.settleWithin,
     impossible: chain.contracts,
+    gate: await payeeGateOf(chain, now),
     hashPage: await loadPageHash(),
     events: metrics,
     maxSkew: config.maxSkew,
@@ -266,6 +268,13 @@ async function settle(settler: Settler, metrics: Metrics, logger: Logger): Promi
     if (state === "settled") metrics.settled();
     logger.info({ batch: id, state, payments, gasUsed: gasUsed?.toString(), error }, "batch ended");
   }
+}
+
+/** The gate that payments are asked about, if the deployment has one that does not let everyone in. */
+export async function payeeGateOf(chain: Chain, now: () => bigint): Promise<PayeeGate | undefined> {
+  const address = await chain.gate();
+  if (address === null) return undefined;
+  return new PayeeGate({ address, mayBePaid: (payee, token) => chain.mayBePaid(address, payee, token), now });
 }
 
 /** The one sender of the processor's transactions. */

@@ -10,6 +10,7 @@ import { deploymentPath, railOf, readDeployment, type Rail } from "../deployment
 import { Keyring } from "../keyring.ts";
 import { Outbox } from "../outbox.ts";
 import { Processor, receiptKey } from "../processor.ts";
+import { payeeGateOf } from "../service.ts";
 import { availableCircuits, Settler, type BatchProver } from "../settler.ts";
 import { Store } from "../store.ts";
 
@@ -87,7 +88,8 @@ export class Session {
     const { settleWithin } = this.options;
     const key = receiptKey(await this.keys.loadOrCreate("processor"));
     const { domain, store, chain } = this;
-    return new Processor({ domain, store, chain, key, settleWithin, impossible: chain.contracts, now });
+    const gate = await payeeGateOf(chain, now);
+    return new Processor({ domain, store, chain, key, settleWithin, impossible: chain.contracts, gate, now });
   }
 
   /** The one sender of the processor's transactions. */

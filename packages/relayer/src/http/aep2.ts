@@ -73,6 +73,7 @@ export function aep2Routes({ processor, settler, store, domain, key, settleWithi
             "above-budget",
             "above-payment-cap",
             "wrong-token",
+            "payee-not-admitted",
           ],
         }),
       },

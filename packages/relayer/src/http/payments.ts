@@ -27,6 +27,7 @@ const REFUSALS = [
   "payee-not-allowed",
   "payee-unknown",
   "not-held",
+  "payee-not-admitted",
   "off-mission-host",
   "off-mission-category",
   "above-price",
@@ -82,8 +83,8 @@ export function paymentRoutes(processor: Processor, readers: Readers): Routes {
           errors: REFUSALS,
         }),
       },
-      (request) => {
-        const { remaining } = processor.check(parseWire(signedPaymentSchema, request.body));
+      async (request) => {
+        const { remaining } = await processor.check(parseWire(signedPaymentSchema, request.body));
         return { accepted: true, remaining: String(remaining) };
       },
     );

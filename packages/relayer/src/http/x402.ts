@@ -125,7 +125,7 @@ const supportedSchema = z.object({
 /** How one scheme decides and settles. */
 interface Scheme {
   /** @throws the refusal. No effect on the books. */
-  verify(request: PaymentRequest): void;
+  verify(request: PaymentRequest): void | Promise<void>;
   /** @throws the refusal. The same request again has no further effect. */
   settle(request: PaymentRequest): Promise<Outcome>;
 }
@@ -189,7 +189,7 @@ export function x402Routes(options: X402RoutesOptions): Routes {
         const payer = payerOf(request.body);
         try {
           const asked = parseWire(requestSchema, request.body);
-          schemeOf(asked.paymentRequirements).verify(asked);
+          await schemeOf(asked.paymentRequirements).verify(asked);
           return await reply.send({ isValid: true, payer } satisfies VerifyAnswer);
         } catch (error) {
           const refusal = refusalOf(error);
@@ -282,9 +282,9 @@ function exactScheme(options: X402RoutesOptions, network: string, servings: Serv
   }
 
   return {
-    verify(request) {
+    async verify(request) {
       const payment = read(request);
-      processor.checkDirect(payment);
+      await processor.checkDirect(payment);
       const record = processor.direct(payment.kind, payment.agent, payment.nonce);
       if (record?.status === "failed") throw new BursarError("transaction-failed", failureOf(record));
       const serving = servings.of(payment.digest, isOpen(record));
