@@ -12,8 +12,9 @@ CREATE TABLE IF NOT EXISTS outbox (
   max_fee TEXT NOT NULL,
   max_priority_fee TEXT NOT NULL,
   raw TEXT NOT NULL,
-  hash TEXT NOT NULL UNIQUE,
-  sent_at INTEGER NOT NULL
+  hash TEXT NOT NULL,
+  sent_at INTEGER NOT NULL,
+  UNIQUE (job, hash)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS outbox_job ON outbox (job);
 `;

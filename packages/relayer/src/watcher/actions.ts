@@ -86,14 +86,15 @@ export class Actions {
     const { book, outbox } = this.#options;
     const waiting = book.pending().filter(({ id }) => !this.#running.has(id));
     if (waiting.length === 0) return;
-    let { balance, fee } = await this.#means();
+    const { balance, fee } = await this.#means();
+    let left = balance;
     for (const action of waiting) {
       const cost = fee * ((action.gas * 5n) / 4n);
-      if (cost > balance && !outbox.begun(jobOf(action))) {
-        this.#stuck(action, `it takes about ${cost} wei, and ${this.#options.account} holds ${balance}`);
+      if (cost > left && !outbox.begun(jobOf(action))) {
+        this.#stuck(action, `it takes about ${cost} wei, and ${this.#options.account} holds ${left}`);
         return;
       }
-      balance -= cost;
+      left -= cost;
       const running = this.#deliver(action).finally(() => this.#running.delete(action.id));
       this.#running.set(action.id, running);
     }
