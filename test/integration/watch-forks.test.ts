@@ -101,6 +101,15 @@ describe("the watcher against a processor that contradicts itself", function () 
     await fork.settle();
     await never.rounds();
     expect(never.of(id)).to.deep.include({ state: "contradicted", done: false });
+    expect(never.alerts()).to.include("receipt-contradicted");
+    // A day, then settle-by, grace and claim windows, then the cure window: half a day before all of it is over.
+    await wait(rail, 4n * DAY + 16n * 3_600n);
+    await never.rounds();
+    expect(never.alerts()).to.include("receipt-window-closing");
+    await wait(rail, DAY);
+    await never.rounds();
+    expect(never.of(id)).to.deep.include({ state: "lost", done: true });
+    expect(never.alerts()).to.include("receipt-lost");
     expect(await never.sent()).to.equal(0);
     fork.close();
     never.close();

@@ -22,6 +22,23 @@ class Wire extends JsonRpcProvider {
   }
 }
 
+/** A node that answers for few blocks of logs at a time. */
+class NarrowNode extends JsonRpcProvider {
+  refused = 0;
+  override async _send(payload: JsonRpcPayload | JsonRpcPayload[]): Promise<JsonRpcResult[]> {
+    const answers = await super._send(payload);
+    return [payload].flat().map(({ id, method, params }, index) => {
+      const [{ fromBlock, toBlock } = {}] = params as { fromBlock?: string; toBlock?: string }[];
+      if (method !== "eth_getLogs" || Number(toBlock) - Number(fromBlock) < 10) return answers[index]!;
+      ++this.refused;
+      return {
+        id,
+        error: { code: -32_005, message: "query exceeds the range of 10 blocks" },
+      } as unknown as JsonRpcResult;
+    });
+  }
+}
+
 describe("the watcher of a payee", function () {
   this.timeout(300_000);
   let rail: TestRail;
@@ -82,8 +99,8 @@ describe("the watcher of a payee", function () {
   });
 
   it("P7, K12: claims by itself from what was saved, several in one call, and what stays unsettled is paid from the lock", async () => {
-    const [ada, ben] = [await rail.open(), await rail.open()];
     const [shop, cafe] = [rail.payee(), rail.payee()];
+    const [ada, ben] = [await rail.open(), await rail.open({ payees: [cafe, shop] })];
     const paid = [await buy(rail, ada, shop), await buy(rail, ada, cafe, 500n), await buy(rail, ben, shop)];
     for (const { address } of [ada, ben]) rail.store.exclude(address, "forgotten by the test");
     const bond = (): Promise<bigint> => rail.chain.processors.bondOf(rail.processorKey.address, rail.token);
@@ -171,6 +188,19 @@ describe("the watcher of a payee", function () {
     await post.rounds();
     expect(await claims(agent.address)).to.have.length(1);
     expect(post.state(id)).to.equal("claimed");
+  });
+
+  it("finds the head of a settlement on a node that answers for few blocks at a time", async () => {
+    const [agent, shop] = [await rail.open(), rail.payee()];
+    const node = new NarrowNode(rail.node.url, 31_337, { staticNetwork: true, cacheTimeout: -1 });
+    const narrow = await WatchPost.open(rail, { challenge: "always" }, node);
+    const [id] = (await narrow.take(await buy(rail, agent, shop))) as [Hex];
+    await rail.settler.run();
+    await narrow.rounds();
+    expect(narrow.of(id)).to.deep.include({ state: "settled", done: true });
+    expect(node.refused).to.be.greaterThan(0);
+    narrow.close();
+    node.destroy();
   });
 
   it("keeps what it cannot pay for until there is money, and tells so", async () => {

@@ -65,7 +65,11 @@ export function addWatchCommands(program: Command, { output, within, interrupted
         .default(WATCH_DEFAULTS.challenge),
     )
     .option("--sweep <payee...>", "payees whose credits are paid out to them", addresses, [])
-    .option("--sweep-above <amount>", "credits from this amount on", amount, WATCH_DEFAULTS.sweepAbove)
+    .addOption(
+      new Option("--sweep-above <amount>", "credits from this amount on")
+        .argParser(amount)
+        .default(WATCH_DEFAULTS.sweepAbove, "1"),
+    )
     .option("--low <percent>", "of a budget: tell when less remains", between(0, 100), WATCH_DEFAULTS.low)
     .option("--every <seconds>", "between rounds", between(1, 3_600), WATCH_DEFAULTS.every)
     .option("--from-block <number>", "the contracts' first block", between(0, Number.MAX_SAFE_INTEGER), 0)

@@ -186,8 +186,8 @@ export class WatchBook implements OutboxBook {
   open(agent?: Address): WatchedRecord[] {
     const rows =
       agent === undefined
-        ? this.database.all("SELECT * FROM receipt WHERE done = 0 ORDER BY at, id")
-        : this.database.all("SELECT * FROM receipt WHERE done = 0 AND agent = ? ORDER BY at, id", agent);
+        ? this.database.all("SELECT * FROM receipt WHERE done = 0 ORDER BY rowid")
+        : this.database.all("SELECT * FROM receipt WHERE done = 0 AND agent = ? ORDER BY rowid", agent);
     return rows.map(recordOf);
   }
 
@@ -210,7 +210,7 @@ export class WatchBook implements OutboxBook {
     return numbers.map((row) => {
       const [first, second] = this.database
         .all(
-          "SELECT * FROM receipt WHERE agent = ? AND seq = ? ORDER BY at, id LIMIT 2",
+          "SELECT * FROM receipt WHERE agent = ? AND seq = ? ORDER BY rowid LIMIT 2",
           String(row["agent"]),
           String(row["seq"]),
         )

@@ -1,4 +1,4 @@
-import { headHex, type Address, type Hex } from "@bursar/protocol";
+import { BursarError, headHex, type Address, type Hex } from "@bursar/protocol";
 import type { BaseContract, ContractEventName, EventLog, Log } from "ethers";
 
 import { reach, type Chain } from "../chain.ts";
@@ -119,15 +119,32 @@ export class Lookout {
     const upTo = Math.min(moment.block, first + LOG_RANGE - 1);
     const { registry } = this.chain;
     const filter = registry.filters.MandateOpened(undefined, owner);
-    const events = first > upTo ? [] : await reach(() => registry.queryFilter(filter, first, upTo));
-    const mandates = events.map(({ args }) => ({
-      agent: args.agent as Address,
-      owner: args.owner as Address,
-      processor: args.processor as Address,
-      token: args.token as Address,
-      budget: args.budget,
+    const events = first > upTo ? [] : await this.#events(registry, filter, first, upTo);
+    const mandates = events.filter(isParsed).map(({ args }) => ({
+      agent: args["agent"] as Address,
+      owner: args["owner"] as Address,
+      processor: args["processor"] as Address,
+      token: args["token"] as Address,
+      budget: args["budget"] as bigint,
     }));
     return { upTo, mandates };
+  }
+
+  /** Events, oldest first. Of a range that the node will not answer it is asked for the halves. */
+  async #events(
+    contract: BaseContract,
+    filter: ContractEventName,
+    from: number,
+    to: number,
+  ): Promise<(EventLog | Log)[]> {
+    try {
+      return await reach(() => contract.queryFilter(filter, from, to));
+    } catch (error) {
+      if (error instanceof BursarError || from === to) throw error;
+      const middle = Math.floor((from + to) / 2);
+      const first = await this.#events(contract, filter, from, middle);
+      return [...first, ...(await this.#events(contract, filter, middle + 1, to))];
+    }
   }
 
   /** Events, newest first, not before `since` (Unix seconds). */
@@ -139,7 +156,7 @@ export class Lookout {
   ): AsyncGenerator<EventLog> {
     for (let to = newest; to >= this.#fromBlock; to -= LOG_RANGE) {
       const from = Math.max(this.#fromBlock, to - LOG_RANGE + 1);
-      const events = await reach(() => contract.queryFilter(filter, from, to));
+      const events = await this.#events(contract, filter, from, to);
       for (const event of events.reverse()) if (isParsed(event)) yield event;
       const oldest = await reach(() => this.chain.provider.getBlock(from));
       if (BigInt(oldest?.timestamp ?? 0) < since) return;

@@ -80,11 +80,12 @@ export class Owners {
     );
     const state = MANDATE_STATES[Number(record.state)] ?? "none";
     if (state === "none") return;
-    const done = state === "closed";
     const { closesAt } = record;
+    const closed = state === "closed";
+    const done = closed || (time >= closesAt && remaining === 0n);
     book.transact(() => {
       book.setMandate(agent, { state, remaining, closesAt, done });
-      if (done) {
+      if (closed) {
         const returned = budget - record.spent - record.directSpent;
         this.#tell("mandate-closed", agent, "info", mandate, `It is closed, and ${formatAmount(returned)} came back`, {
           returned,

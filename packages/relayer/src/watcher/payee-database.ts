@@ -1,5 +1,4 @@
 import { BursarError, type Domain } from "@bursar/protocol";
-import { readRecord } from "@bursar/sdk/payee";
 import { DatabaseSync } from "node:sqlite";
 
 import type { Alerts } from "./alerts.ts";
@@ -62,7 +61,7 @@ export class PayeeDatabase {
   async #take({ rowid, signature, record }: Row): Promise<boolean> {
     const { book, intake, alerts, path } = this.#options;
     try {
-      await intake.take(readRecord(record));
+      await intake.take(JSON.parse(record));
     } catch (error) {
       if (!(error instanceof BursarError)) throw error;
       if (error.code === "chain-unavailable") throw error;

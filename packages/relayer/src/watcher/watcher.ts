@@ -1,4 +1,4 @@
-import { formatAmount, type Address } from "@bursar/protocol";
+import { BursarError, formatAmount, type Address } from "@bursar/protocol";
 import type { Logger } from "pino";
 
 import { TestUSD__factory } from "../../../../typechain-types/index.ts";
@@ -77,7 +77,14 @@ export class Watcher {
     const agents = this.#options.book.openAgents();
     const found: Found[] = [];
     for (let first = 0; first < agents.length; first += AT_ONCE) {
-      const looks = agents.slice(first, first + AT_ONCE).map((agent) => this.#lookAt(agent, moment));
+      const looks = agents.slice(first, first + AT_ONCE).map((agent) =>
+        this.#lookAt(agent, moment).catch((error: unknown): Found[] => {
+          if (error instanceof BursarError) throw error;
+          // One agent's receipts that cannot be looked up hold up no other's.
+          this.#options.logger.error({ agent, reason: (error as Error).message }, "cannot be looked at");
+          return [];
+        }),
+      );
       found.push(...(await Promise.all(looks)).flat());
     }
     return found;
