@@ -20,7 +20,7 @@ import {
   type WatchedRecord,
   type WatchParts,
 } from "@bursar/relayer";
-import { hexlify, parseEther, randomBytes, Wallet, ZeroHash, type JsonRpcProvider } from "ethers";
+import { hexlify, parseEther, randomBytes, Wallet, type JsonRpcProvider } from "ethers";
 
 import { PayingAgent, type TestRail } from "./rail.ts";
 
@@ -104,13 +104,19 @@ export class WatchPost {
   watch: Watch;
   log = "";
 
-  private constructor(rail: TestRail, account: Wallet, config: Partial<WatchConfig>, provider: JsonRpcProvider) {
+  private constructor(
+    rail: TestRail,
+    account: Wallet,
+    config: Partial<WatchConfig>,
+    provider: JsonRpcProvider,
+    confirmations: number,
+  ) {
     this.rail = rail;
     this.account = account;
     this.path = join(rail.folder, `watcher-${account.address}.db`);
     this.config = { ...WATCH_DEFAULTS, ...config };
     this.provider = provider;
-    this.chain = new Chain(rail.chain.rail, provider);
+    this.chain = new Chain(rail.chain.rail, provider, confirmations);
     [this.book, this.watch] = this.#open();
   }
 
@@ -118,10 +124,11 @@ export class WatchPost {
     rail: TestRail,
     config: Partial<WatchConfig> = {},
     provider: JsonRpcProvider = rail.provider,
+    confirmations = 1,
   ): Promise<WatchPost> {
     const account = new Wallet(hexlify(randomBytes(32)), provider);
     await (await rail.owner.sendTransaction({ to: account.address, value: parseEther("10") })).wait();
-    return new WatchPost(rail, account, config, provider);
+    return new WatchPost(rail, account, config, provider, confirmations);
   }
 
   get parts(): WatchParts {
@@ -239,5 +246,3 @@ export class Webhook {
     this.#server.closeAllConnections();
   }
 }
-
-export const NOTHING = ZeroHash as Hex;

@@ -121,21 +121,46 @@ describe("the watcher of a payee", function () {
     expect(await post.sent()).to.equal(2);
   });
 
-  it("files only what the contract takes, though a neighbour in the call was claimed by another", async () => {
+  it("files only what the contract takes, though a neighbour in the call was claimed by another a block ago", async () => {
     const [agent, shop] = [await rail.open(), rail.payee()];
-    const ids = await post.take(await buy(rail, agent, shop), await buy(rail, agent, shop));
+    const late = await WatchPost.open(rail, {}, rail.provider, 3);
+    await rail.provider.send("hardhat_mine", ["0x3"]);
+    const ids = await late.take(await buy(rail, agent, shop), await buy(rail, agent, shop));
     rail.store.exclude(agent.address, "forgotten by the test");
     await wait(rail, MISSED);
-    const other = await WatchPost.open(rail);
-    // A book that has not heard of the block in which somebody else claims.
-    const first = post.of(ids[0]!).payment;
-    const filing = rail.chain.claims.connect(other.account);
-    await (await filing.file([{ ...first, payees: [...first.payees] }])).wait();
-    await post.rounds();
-    expect(ids.map((id) => post.state(id))).to.deep.equal(["claimed", "claimed"]);
+    const { payment } = late.of(ids[0]!);
+    await (await rail.chain.claims.connect(post.account).file([{ ...payment, payees: [] }])).wait();
+    await late.watch.watcher.run();
+    expect(late.book.pending().map(({ kind, subjects }) => [kind, subjects])).to.deep.equal([["file", [ids[1]]]]);
+    while ((await late.sent()) === 0) await new Promise((done) => setTimeout(done, 10));
+    await late.watch.watcher.run();
+    expect(late.book.pending()).to.have.length(1);
+    await rail.provider.send("hardhat_mine", ["0x3"]);
+    await late.watch.watcher.idle();
+    await late.round();
+    expect(ids.map((id) => late.state(id))).to.deep.equal(["claimed", "claimed"]);
     expect(await claims(agent.address)).to.have.length(2);
-    expect(await post.sent()).to.equal(1);
-    other.close();
+    expect(await late.sent()).to.equal(1);
+    late.close();
+  });
+
+  it("files many claims in calls of bounded size and gas, and resolves them so", async () => {
+    const [agent, shop] = [await rail.open(), rail.payee()];
+    const paid: PaidRequest[] = [];
+    for (let i = 0; i < 45; ++i) paid.push(await buy(rail, agent, shop, 1n));
+    rail.store.exclude(agent.address, "forgotten by the test");
+    const ids = await post.take(...paid);
+    await wait(rail, MISSED);
+    await post.rounds();
+    const filed = await claims(agent.address);
+    expect(filed).to.have.length(45);
+    const receipts = await Promise.all([...new Set(filed)].map((hash) => rail.provider.getTransactionReceipt(hash)));
+    expect(receipts.every((receipt) => receipt!.gasUsed <= 8_000_000n)).to.equal(true);
+    expect(await post.sent()).to.equal(receipts.length);
+    await wait(rail, DAY);
+    await post.rounds();
+    expect(new Set(ids.map((id) => post.state(id)))).to.deep.equal(new Set(["paid"]));
+    expect(await credit(shop)).to.equal(45n);
   });
 
   it("claims at once, without a cure window, when the processor left a revocation unanswered", async () => {
