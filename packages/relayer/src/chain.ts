@@ -31,7 +31,7 @@ import type { MandateOnChain, MandateReader, RevocationOnChain } from "./process
 import type { DirectKind } from "./records.ts";
 import type { SettleCall, SettlementGateway } from "./settler.ts";
 
-const STATES = ["none", "open", "revoked", "expired", "closed", "fallback"] as const;
+export const MANDATE_STATES = ["none", "open", "revoked", "expired", "closed", "fallback"] as const;
 
 /** The contracts of one deployment, as the processor and the CLI use them. */
 export class Chain implements MandateReader, SettlementGateway, DirectGateway {
@@ -95,7 +95,7 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
     const record = await reach(() => this.registry.mandateOf(agent, { blockTag }));
     const scale = record.state === 0n ? 1n : await reach(() => this.escrow.unitScale(record.token));
     return {
-      state: STATES[Number(record.state)] ?? "none",
+      state: MANDATE_STATES[Number(record.state)] ?? "none",
       owner: record.owner as Address,
       token: record.token as Address,
       processor: record.processor as Address,

@@ -9,11 +9,11 @@ import {
   type TransactionRequest,
 } from "ethers";
 
+import type { OutboxBook } from "./outbox-book.ts";
 import type { OutboxEntry } from "./records.ts";
-import type { Store } from "./store.ts";
 
 export interface OutboxOptions {
-  store: Store;
+  store: OutboxBook;
   provider: Provider;
   /** The only sender of this key's transactions: one lane, so nonces are never contested. */
   signer: Signer;

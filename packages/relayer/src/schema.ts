@@ -1,3 +1,5 @@
+import { OUTBOX_SCHEMA } from "./outbox-book.ts";
+
 /**
  * The tables of the processor's books. Every line of the ledger (payment, direct, refusal) has a position of its own, in
  * the order in which they were written.
@@ -105,18 +107,7 @@ CREATE TABLE IF NOT EXISTS refusal (
   advice TEXT,
   UNIQUE (agent, digest, code)
 ) STRICT;
-CREATE TABLE IF NOT EXISTS outbox (
-  id INTEGER PRIMARY KEY,
-  job TEXT NOT NULL,
-  nonce INTEGER NOT NULL,
-  max_fee TEXT NOT NULL,
-  max_priority_fee TEXT NOT NULL,
-  raw TEXT NOT NULL,
-  hash TEXT NOT NULL UNIQUE,
-  sent_at INTEGER NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS outbox_job ON outbox (job);
-CREATE TABLE IF NOT EXISTS cursor (
+${OUTBOX_SCHEMA}CREATE TABLE IF NOT EXISTS cursor (
   name TEXT PRIMARY KEY,
   block INTEGER NOT NULL
 ) STRICT;

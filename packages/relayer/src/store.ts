@@ -10,6 +10,7 @@ import {
 } from "@bursar/protocol";
 
 import { Database, type Columns } from "./database.ts";
+import { addTransaction, transactionsOf, type OutboxBook } from "./outbox-book.ts";
 import type {
   AcceptedPayment,
   BatchRecord,
@@ -52,7 +53,7 @@ export interface StoreOptions {
 const KEPT = 10_000;
 
 /** The processor's books of mandates, payments and batches. Amounts are decimal text: SQLite's integers end at 2^63−1. */
-export class Store {
+export class Store implements OutboxBook {
   readonly database: Database;
   readonly #now: () => bigint;
   readonly #grace: bigint;
@@ -534,16 +535,7 @@ export class Store {
 
   /** Records a signed transaction before it is broadcast. */
   addTransaction(entry: Omit<OutboxEntry, "id">): void {
-    this.database.run(
-      `INSERT INTO outbox (job, nonce, max_fee, max_priority_fee, raw, hash, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-      entry.job,
-      entry.nonce,
-      entry.maxFeePerGas.toString(),
-      entry.maxPriorityFeePerGas.toString(),
-      entry.raw,
-      entry.hash,
-      Number(entry.sentAt),
-    );
+    addTransaction(this.database, entry);
   }
 
   /** A transaction of the batch is signed, and may be on its way. */
@@ -553,16 +545,7 @@ export class Store {
 
   /** Every signed transaction of a job, the newest first: replacements share a nonce. */
   transactions(job: string): OutboxEntry[] {
-    return this.database.all("SELECT * FROM outbox WHERE job = ? ORDER BY id DESC", job).map((row) => ({
-      id: Number(row["id"]),
-      job: text(row, "job"),
-      nonce: Number(row["nonce"]),
-      maxFeePerGas: BigInt(text(row, "max_fee")),
-      maxPriorityFeePerGas: BigInt(text(row, "max_priority_fee")),
-      raw: text(row, "raw") as Hex,
-      hash: text(row, "hash") as Hex,
-      sentAt: whole(row, "sent_at"),
-    }));
+    return transactionsOf(this.database, job);
   }
 
   /** Block up to which something was read from the chain, or null. */

@@ -554,7 +554,8 @@ export async function serve(session: Session, output: Output, options: ServeOpti
   }
 }
 
-function interrupted(): Promise<void> {
+/** Resolves at SIGINT or SIGTERM; a second one ends the process. */
+export function interrupted(): Promise<void> {
   return new Promise((resolve) => {
     for (const signal of ["SIGINT", "SIGTERM"] as const) {
       process.once(signal, () => {

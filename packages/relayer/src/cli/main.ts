@@ -14,6 +14,7 @@ import { addIntentCommands } from "./intents.ts";
 import { address, amount, between, commonOptions, moment, readConfigFile, serviceOptions } from "./options.ts";
 import { EXIT, fail, type Output } from "./report.ts";
 import { Session, type SessionOptions } from "./session.ts";
+import { addWatchCommands } from "./watch.ts";
 
 /** What a command runs in. */
 export interface Scene {
@@ -245,6 +246,8 @@ function build(output: Output): Command {
   const serve = program.command("serve").description("run the service until interrupted: API, metrics, settling");
   for (const option of serviceOptions()) serve.addOption(option);
   serve.action(within((session, options: commands.ServeOptions) => commands.serve(session, output, options)));
+
+  addWatchCommands(program, { output, within, interrupted: commands.interrupted });
 
   const config = program.command("config").description("show what `bursar serve` would run with, and where it is said");
   for (const option of serviceOptions()) config.addOption(option);

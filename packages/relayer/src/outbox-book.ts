@@ -1,0 +1,54 @@
+import type { Hex } from "@bursar/protocol";
+
+import type { Database } from "./database.ts";
+import type { OutboxEntry } from "./records.ts";
+
+/** The table of signed transactions. */
+export const OUTBOX_SCHEMA = `
+CREATE TABLE IF NOT EXISTS outbox (
+  id INTEGER PRIMARY KEY,
+  job TEXT NOT NULL,
+  nonce INTEGER NOT NULL,
+  max_fee TEXT NOT NULL,
+  max_priority_fee TEXT NOT NULL,
+  raw TEXT NOT NULL,
+  hash TEXT NOT NULL,
+  sent_at INTEGER NOT NULL,
+  UNIQUE (job, hash)
+) STRICT;
+CREATE INDEX IF NOT EXISTS outbox_job ON outbox (job);
+`;
+
+/** Where an outbox keeps what it signed. */
+export interface OutboxBook {
+  /** Records a signed transaction before it is broadcast. */
+  addTransaction(entry: Omit<OutboxEntry, "id">): void;
+  /** Every signed transaction of a job, the newest first: replacements share a nonce. */
+  transactions(job: string): OutboxEntry[];
+}
+
+export function addTransaction(database: Database, entry: Omit<OutboxEntry, "id">): void {
+  database.run(
+    `INSERT INTO outbox (job, nonce, max_fee, max_priority_fee, raw, hash, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+    entry.job,
+    entry.nonce,
+    entry.maxFeePerGas.toString(),
+    entry.maxPriorityFeePerGas.toString(),
+    entry.raw,
+    entry.hash,
+    Number(entry.sentAt),
+  );
+}
+
+export function transactionsOf(database: Database, job: string): OutboxEntry[] {
+  return database.all("SELECT * FROM outbox WHERE job = ? ORDER BY id DESC", job).map((row) => ({
+    id: Number(row["id"]),
+    job: String(row["job"]),
+    nonce: Number(row["nonce"]),
+    maxFeePerGas: BigInt(row["max_fee"]!),
+    maxPriorityFeePerGas: BigInt(row["max_priority_fee"]!),
+    raw: String(row["raw"]) as Hex,
+    hash: String(row["hash"]) as Hex,
+    sentAt: BigInt(row["sent_at"]!),
+  }));
+}
