@@ -46,6 +46,8 @@ export interface ProcessorActor {
   readonly second: Office | null;
   /** Seconds from the oldest payment until it settles, or null for never. */
   readonly settlesAfter: bigint | null;
+  /** It settles in the last minute in which a mandate lets it. */
+  readonly lastMinute: boolean;
   /** From then on it does nothing more. */
   readonly diesAt: bigint | null;
   /** It has taken its bond out, as it may. */
@@ -204,6 +206,7 @@ async function drawProcessor(world: World, number: number, kind: ProcessorKind):
     office: open(`processor-${number}`),
     second: TWO_BOOKS.includes(kind) ? open(`processor-${number}-second`) : null,
     settlesAfter: settlesAfter(world, kind),
+    lastMinute: kind === "colluding" && random.chance(0.4),
     diesAt: kind === "dying" ? chain.clock + BigInt(random.between(1, 5 * HOUR)) : null,
     left: false,
   };

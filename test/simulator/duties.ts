@@ -56,14 +56,14 @@ export async function attend(world: World): Promise<void> {
 function settlesAt(world: World, processor: ProcessorActor): bigint | null {
   const { settlesAfter, office, second } = processor;
   if (settlesAfter === null || !isAlive(world, processor)) return null;
-  if (world.options.lateForks && processor.kind === "colluding") return lastMoment(world, processor);
+  if (processor.lastMinute) return lastMoment(world, processor);
   const { oldest, batches } = (second ?? office).store.backlog();
   const direct = office.store.openDirects().length > 0;
   if (oldest === null && !direct && batches.submitted === 0) return null;
   return (oldest ?? world.chain.clock) + settlesAfter;
 }
 
-/** A second before the windows of the first mandate close that it can still settle. */
+/** A minute before the windows of the first mandate close that it can still settle. */
 function lastMoment(world: World, { address, second }: ProcessorActor): bigint | null {
   const waiting = second?.store.unbatched() ?? [];
   const moments = waiting

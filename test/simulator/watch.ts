@@ -32,49 +32,36 @@ export async function look(world: World, payee: PayeeActor): Promise<void> {
 async function follow(world: World, held: Held): Promise<void> {
   const { contracts, ghost, chain } = world;
   const { agent, id, receipt, payment } = held;
-  const { seq, fallback_ } = await contracts.registry.claimsOf(agent.address);
+  const { seq, head, line } = payment.payment;
+  const paid = ghost.paid.get(`${agent.address} ${seq}`);
   const { status, resolvableAt } = await contracts.claims.claimOf(id);
-  if (status === CLAIM.filed) {
-    if (chain.clock < resolvableAt) return;
-    await act(world, held, "resolves its claim", (wallet) => contracts.claims.connect(wallet).resolve([argument(held)]));
+  if (status === CLAIM.filed && chain.clock >= resolvableAt) {
+    await act(world, held, "resolves its claim", (by) => contracts.claims.connect(by).resolve([argument(held)]));
     return;
   }
   // What came in of a batch the payee sees in its calldata.
-  if (ghost.howPaid(agent.address, payment.payment.seq, payment.payment.head) !== null || status > CLAIM.filed) {
-    await settleAccounts(world, held);
-    return;
-  }
-  if (payment.payment.seq <= seq) await challenge(world, held);
-  else if (chain.clock > claimableAt(receipt.receipt.settleBy) || fallback_) {
-    await act(world, held, "files a claim", (wallet) => contracts.claims.connect(wallet).file([argument(held)]));
-  }
-}
-
-/** Whether there is a share of a slashed bond to wait for; what was settled in another history is challenged. */
-async function settleAccounts(world: World, held: Held): Promise<void> {
-  const { ghost } = world;
-  const { agent, id, payment } = held;
-  const { seq, head, line } = payment.payment;
-  const paid = ghost.paid.get(`${agent.address} ${seq}`);
   if (paid?.head === head && paid.amount === line.amount) {
-    held.done = true;
+    held.done = status !== CLAIM.filed;
     return;
   }
-  const slash = ghost.slashes.get(agent.processor.address);
-  if (!slash?.owed.has(id)) return challenge(world, held);
-  await takeShare(world, held);
+  if (ghost.slashes.get(agent.processor.address)?.owed.has(id)) return takeShare(world, held);
+  const { seq: settled, fallback_ } = await contracts.registry.claimsOf(agent.address);
+  if (seq <= settled) return challenge(world, held);
+  if (status !== CLAIM.none) return;
+  if (chain.clock > claimableAt(receipt.receipt.settleBy) || fallback_) {
+    await act(world, held, "files a claim", (by) => contracts.claims.connect(by).file([argument(held)]));
+  }
 }
 
 async function challenge(world: World, held: Held): Promise<void> {
-  const { contracts, chain, ghost } = world;
-  const { agent, id } = held;
-  if (ghost.slashes.get(agent.processor.address)?.owed.has(id)) return takeShare(world, held);
+  const { contracts, chain } = world;
+  const { id } = held;
   const { status, answerableUntil } = await contracts.challenges.challengeOf(id);
   const { challenges } = contracts;
   if (status === CHALLENGE.none) {
-    await act(world, held, "challenges what was settled", (wallet) => challenges.connect(wallet).challenge(argument(held)));
+    await act(world, held, "challenges what was settled", (by) => challenges.connect(by).challenge(argument(held)));
   } else if (status === CHALLENGE.open && chain.clock > answerableUntil) {
-    await act(world, held, "upholds its challenge", (wallet) => challenges.connect(wallet).uphold(argument(held)));
+    await act(world, held, "upholds its challenge", (by) => challenges.connect(by).uphold(argument(held)));
   }
 }
 
@@ -88,8 +75,8 @@ async function takeShare(world: World, held: Held): Promise<void> {
   }
   const { windowEndsAt } = await contracts.processors.slashOf(processor, chain.token);
   if (chain.clock < windowEndsAt) return;
-  await act(world, held, "takes its share of the bond", (wallet) =>
-    contracts.processors.connect(wallet).payVictim(processor, chain.token, id),
+  await act(world, held, "takes its share of the bond", (by) =>
+    contracts.processors.connect(by).payVictim(processor, chain.token, id),
   );
 }
 
@@ -106,7 +93,7 @@ export async function accuse(world: World): Promise<void> {
   const held = world.random.pick(honoured);
   world.accused = true;
   const { challenges } = contracts;
-  await act(world, held, "accuses an honest processor", (wallet) => challenges.connect(wallet).challenge(argument(held)));
+  await act(world, held, "accuses an honest processor", (by) => challenges.connect(by).challenge(argument(held)));
 }
 
 /** Two receipts on one number that two payees compare. */
@@ -120,8 +107,8 @@ export async function compareReceipts(world: World): Promise<void> {
     if (!other || other.id === held.id || world.ghost.slashes.has(agent.processor.address)) continue;
     const { challenges } = world.contracts;
     const [one, two] = [other.receipt, receipt];
-    await act(world, held, "reports two receipts on one number", (wallet) =>
-      challenges.connect(wallet).reportEquivocation(one.receipt, one.signature, two.receipt, two.signature),
+    await act(world, held, "reports two receipts on one number", (by) =>
+      challenges.connect(by).reportEquivocation(one.receipt, one.signature, two.receipt, two.signature),
     );
     return;
   }

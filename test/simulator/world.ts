@@ -24,8 +24,6 @@ export interface WorldOptions {
   readonly processors?: readonly [ProcessorKind, ProcessorKind];
   /** Which of them are held to an honest processor's promises, whatever they are. */
   readonly sworn?: readonly number[];
-  /** Whether those who collude settle the other history in the last minute of a mandate's windows. */
-  readonly lateForks?: boolean;
   /** Seconds that receipts promise. */
   readonly settleWithin?: bigint;
   /** Told each line of the log. */
