@@ -58,8 +58,7 @@ function settlesAt(world: World, processor: ProcessorActor): bigint | null {
   if (settlesAfter === null || !isAlive(world, processor)) return null;
   if (processor.lastMinute) return lastMoment(world, processor);
   const { oldest, batches } = (second ?? office).store.backlog();
-  const direct = office.store.openDirects().length > 0;
-  if (oldest === null && !direct && batches.submitted === 0) return null;
+  if (oldest === null && batches.submitted === 0) return null;
   return (oldest ?? world.chain.clock) + settlesAfter;
 }
 

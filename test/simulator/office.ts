@@ -108,14 +108,11 @@ export class Office {
   async refresh(): Promise<void> {
     await this.processor.refresh();
     await this.#live(() => this.#acknowledgements.run());
+    await this.#live(() => this.direct.run());
   }
 
-  /** Settles what waits on both rails. */
   settle(): Promise<void> {
-    return this.#live(async () => {
-      await this.direct.run();
-      await this.settler.run();
-    });
+    return this.#live(() => this.settler.run());
   }
 
   answer(): Promise<void> {
