@@ -1,7 +1,6 @@
 import { join } from "node:path";
 
 import type { Address, Domain, PageHash } from "@bursar/protocol";
-import type { Prover } from "@bursar/prover";
 import {
   Acknowledgements,
   Answers,
@@ -13,6 +12,8 @@ import {
   receiptKey,
   Settler,
   Store,
+  type BatchProver,
+  type InclusionProver,
 } from "@bursar/relayer";
 import type { TransactionResponse, Wallet } from "ethers";
 
@@ -23,7 +24,7 @@ export type Fault = "dies while proving" | "dies before it broadcasts" | "dies a
 
 export interface OfficeOptions {
   readonly chain: SimulatedChain;
-  readonly prover: Prover;
+  readonly prover: BatchProver & InclusionProver;
   readonly hashPage: PageHash;
   readonly key: Wallet;
   /** Where its books are kept. */

@@ -6,6 +6,7 @@ import { tryTrick } from "./greed.ts";
 import { closeSome, endTogether, moveMoney, revoke } from "./own.ts";
 import { pay, payDirectly, proofsOf } from "./pay.ts";
 import { block, forgottenRevocation, halt, pauseToken, resumeToken, sweep, wait } from "./surroundings.ts";
+import { breakVerifiers } from "./unproved.ts";
 import { fleeWithBond, takeFromStrangers } from "./villainy.ts";
 import { accuse, compareReceipts } from "./watch.ts";
 import { World, type WorldOptions } from "./world.ts";
@@ -65,6 +66,7 @@ export class SimulationFailed extends Error {
  */
 export async function simulate(seed: number, options: WorldOptions): Promise<Outcome> {
   await options.chain.reset();
+  if (options.unproved) await breakVerifiers(options.chain);
   const world = new World(seed, options);
   try {
     const checks = await populate(world);

@@ -7,7 +7,8 @@ import { PromiseBroken } from "./broken.ts";
 import { SimulatedChain } from "./chain.ts";
 import { payAs } from "./pay.ts";
 import { simulate, SimulationFailed, type Outcome } from "./simulate.ts";
-import { breakVerifier, steal } from "./thief.ts";
+import { steal } from "./thief.ts";
+import { breakVerifiers } from "./unproved.ts";
 import type { World, WorldOptions } from "./world.ts";
 
 const SEEDS = process.env["BURSAR_DEEP"] === "1" ? 1_000 : 20;
@@ -16,11 +17,12 @@ const ANY = 5_000;
 
 describe("the simulator", function () {
   this.timeout(600_000);
+  const prover = new Prover();
   let parts: Pick<WorldOptions, "chain" | "prover" | "hashPage">;
   before(async () => {
-    parts = { chain: await SimulatedChain.start(), prover: new Prover(), hashPage: await loadPageHash() };
+    parts = { chain: await SimulatedChain.start(), prover, hashPage: await loadPageHash() };
   });
-  after(() => parts.prover.close());
+  after(() => prover.close());
 
   const play = (seed: number, options: Partial<WorldOptions> = {}): Promise<Outcome> =>
     simulate(seed, { ...parts, ...options });
@@ -98,7 +100,7 @@ describe("the simulator", function () {
 
     it("a verifier that accepts everything, by what is stolen through it", async () => {
       const tamper = async (world: World): Promise<void> => {
-        await breakVerifier(world);
+        await breakVerifiers(world.chain);
         const agent = world.agents.find(({ processor }) => processor === world.processors[0])!;
         const payee = world.payees.find(
           ({ address }) => agent.mandate.payees.length === 0 || agent.mandate.payees.includes(address),

@@ -1,23 +1,10 @@
 import { challenge, evaluate, hashLine, transcript, type Credit } from "@bursar/protocol";
 import { layOut, type Statement } from "@bursar/prover";
-import { availableCircuits } from "@bursar/relayer";
 
-import { readArtifact } from "../../deploy/artifact.ts";
 import { hold } from "./broken.ts";
 import type { ProcessorActor } from "./cast.ts";
+import { NO_PROOF } from "./unproved.ts";
 import type { World } from "./world.ts";
-
-/** Eight words that are no proof of anything. */
-const NO_PROOF = Array<bigint>(8).fill(0n);
-
-/** A verifier that accepts everything, in the place of the real one. */
-export async function breakVerifier(world: World): Promise<void> {
-  const { chain, contracts } = world;
-  const [circuit] = availableCircuits(chain.rail.circuits);
-  const verifier = await contracts.settlementContract.verifierOf(circuit!.circuitId);
-  const { deployedBytecode } = readArtifact("mocks/StubVerifier") as unknown as { deployedBytecode: string };
-  await chain.request("hardhat_setCode", [verifier, deployedBytecode]);
-}
 
 /** Settles what a processor has accepted, and has all of it credited to the processor. */
 export async function steal(world: World, { office, wallet, address }: ProcessorActor): Promise<void> {

@@ -3,8 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import type { Domain, PageHash } from "@bursar/protocol";
-import type { Prover } from "@bursar/prover";
-import type { Chain } from "@bursar/relayer";
+import type { BatchProver, Chain, InclusionProver } from "@bursar/relayer";
 import { isCallException, type ContractTransactionResponse, type Signer } from "ethers";
 
 import type { TestUSD } from "../../typechain-types/index.ts";
@@ -16,7 +15,7 @@ import { Random } from "./random.ts";
 
 export interface WorldOptions {
   readonly chain: SimulatedChain;
-  readonly prover: Prover;
+  readonly prover: BatchProver & InclusionProver;
   readonly hashPage: PageHash;
   /** Steps to draw; 40 unless given. */
   readonly steps?: number;
@@ -26,6 +25,8 @@ export interface WorldOptions {
   readonly sworn?: readonly number[];
   /** Seconds that receipts promise. */
   readonly settleWithin?: bigint;
+  /** The verifiers accept everything, for a prover that proves nothing. */
+  readonly unproved?: boolean;
   /** Told each line of the log. */
   readonly hear?: (line: string) => void;
   /** Done after the cast stands and before the first step: for tests of the checks themselves. */
