@@ -46,9 +46,9 @@ async function play(seed: number): Promise<boolean> {
   const hear = options.verbose && !options.json ? { hear: (line: string): void => console.log(line) } : {};
   const steps = options.steps === undefined ? {} : { steps: options.steps };
   try {
-    const { log, ...outcome } = await simulate(seed, { chain, hashPage, ...proving, ...steps, ...hear });
+    const outcome = await simulate(seed, { chain, hashPage, ...proving, ...steps, ...hear });
     const seconds = ((performance.now() - began) / 1_000).toFixed(1);
-    if (options.json) console.log(JSON.stringify({ ...outcome, lines: log.length, held: true }));
+    if (options.json) console.log(JSON.stringify({ held: true, ...outcome }));
     else {
       const { cast, checks, payments, proofs } = outcome;
       console.log(
@@ -58,7 +58,7 @@ async function play(seed: number): Promise<boolean> {
     return true;
   } catch (error) {
     if (!(error instanceof SimulationFailed)) throw error;
-    if (options.json) console.log(JSON.stringify({ seed, held: false, broken: error.message, log: error.log }));
+    if (options.json) console.log(JSON.stringify({ held: false, seed, broken: error.message, log: error.log }));
     else {
       if (!options.verbose) console.log(error.log.join("\n"));
       console.error(error.message);

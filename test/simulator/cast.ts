@@ -19,15 +19,7 @@ import { Office } from "./office.ts";
 import type { World } from "./world.ts";
 
 /** How a processor behaves; the first three are honest. */
-export type ProcessorKind =
-  | "honest"
-  | "crashing"
-  | "slow"
-  | "late"
-  | "dying"
-  | "silent"
-  | "equivocating"
-  | "colluding";
+export type ProcessorKind = "honest" | "crashing" | "slow" | "late" | "dying" | "silent" | "equivocating" | "colluding";
 
 const HONEST: readonly ProcessorKind[] = ["honest", "crashing", "slow"];
 const TWO_BOOKS: readonly ProcessorKind[] = ["equivocating", "colluding"];
@@ -285,7 +277,9 @@ export async function openMandate(world: World, number: number, processor: Proce
 /** Whether the mandate still takes payments by its own words. */
 export function isRunning(world: World, { address, mandate }: AgentActor): boolean {
   const ghost = world.ghost.mandates.get(address);
-  return ghost !== undefined && !ghost.closed && world.chain.clock <= endOf(ghost) && world.chain.clock < mandate.validUntil;
+  return (
+    ghost !== undefined && !ghost.closed && world.chain.clock <= endOf(ghost) && world.chain.clock < mandate.validUntil
+  );
 }
 
 /** Whether a processor still does anything. */

@@ -89,7 +89,8 @@ export async function settle(world: World, processor: ProcessorActor): Promise<v
   const books = second ?? office;
   const before = books.deaths;
   books.fault = drawFault(world, kind, books);
-  if (books.fault !== null) world.say(`${name} settles, and ${books.fault === "fees jump" ? "fees jump" : `it ${books.fault}`}`);
+  if (books.fault !== null)
+    world.say(`${name} settles, and ${books.fault === "fees jump" ? "fees jump" : `it ${books.fault}`}`);
   if (random.chance(0.5)) await world.chain.mine(world.chain.clock + 1n);
   await within(world, () => books.settle());
   books.fault = null;

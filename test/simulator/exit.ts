@@ -114,4 +114,3 @@ async function expectNothingLeft(world: World): Promise<void> {
 
 const isBondAccount = ({ processors }: World, account: string): boolean =>
   processors.some(({ bondAccount }) => bondAccount === account);
-

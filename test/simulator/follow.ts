@@ -181,7 +181,11 @@ function settled({ ghost, time, batch }: Happened, { agent, seq, spent, head }: 
   const mandate = mandateOf(ghost, agent);
   const debit = (spent as bigint) - mandate.spent;
   batch.debits += debit;
-  hold("I4 positions never fall", (seq as bigint) > mandate.seq, () => `seq went from ${mandate.seq} to ${String(seq)}`);
+  hold(
+    "I4 positions never fall",
+    (seq as bigint) > mandate.seq,
+    () => `seq went from ${mandate.seq} to ${String(seq)}`,
+  );
   expectBeforeTheEnd(mandate, time, { seq: seq as bigint });
   let at = headOf(head as bigint);
   for (let number = seq as bigint; number > mandate.seq; --number) {
@@ -194,7 +198,7 @@ function settled({ ghost, time, batch }: Happened, { agent, seq, spent, head }: 
     at = line.parent;
   }
   same("P6 no_agent_signature_no_debit", `the history of ${String(agent)}`, at, mandate.head);
-  Object.assign(mandate, { seq, spent, head: headOf(head as bigint) });
+  Object.assign(mandate, { seq: seq as bigint, spent: spent as bigint, head: headOf(head as bigint) });
 }
 
 function claimed({ ghost }: Happened, { id, agent, paid }: Args): void {
@@ -247,11 +251,7 @@ function paidDirectly({ ghost, time }: Happened, { agent, payee, nonce, units }:
 }
 
 /** Nothing debits the owner after its revocation but what the processor acknowledged in time. */
-function expectBeforeTheEnd(
-  mandate: GhostMandate,
-  time: bigint,
-  after: { seq?: bigint; directSpent?: bigint },
-): void {
+function expectBeforeTheEnd(mandate: GhostMandate, time: bigint, after: { seq?: bigint; directSpent?: bigint }): void {
   const { revokedAt, acknowledged, fallbackAt, closed } = mandate;
   const { agent } = mandate.mandate;
   hold("I7 life cycle", !closed && fallbackAt === null, () => `${agent} is debited after its fallback or its end`);

@@ -86,7 +86,9 @@ export class Ghost {
 
   /** The budgets of the mandates that name a processor and are not closed. */
   coveredOf(processor: Address): bigint {
-    const open = [...this.mandates.values()].filter(({ mandate, closed }) => !closed && mandate.processor === processor);
+    const open = [...this.mandates.values()].filter(
+      ({ mandate, closed }) => !closed && mandate.processor === processor,
+    );
     return total(open.map(({ mandate }) => mandate.budget));
   }
 

@@ -63,7 +63,10 @@ export async function endTogether(world: World): Promise<void> {
   const { accepted, settled, reserved } = books.status(address);
   const chain = world.ghost.mandates.get(address)!;
   const waits = accepted.seq !== settled.seq || reserved !== chain.directSpent || store.openDirects().length > 0;
-  if (waits) return world.say(`${processor.name} stops ${agent.name}, and has to settle before it ends`);
+  if (waits) {
+    world.say(`${processor.name} stops ${agent.name}, and has to settle before it ends`);
+    return;
+  }
   const close = { agent: address, seq: chain.seq };
   const [byOwner, byProcessor] = [
     await signClose(owner.wallet, world.domain, close),

@@ -71,7 +71,7 @@ export async function simulate(seed: number, options: WorldOptions): Promise<Out
   try {
     const checks = await populate(world);
     await options.tamper?.(world);
-    for (const steps = options.steps ?? STEPS; world.step < steps; ) await play(world);
+    for (const steps = options.steps ?? STEPS; world.step < steps;) await play(world);
     await exit(world);
     return outcomeOf(world, checks);
   } catch (error) {
@@ -133,4 +133,3 @@ function outcomeOf(world: World, checks: Checks): Outcome {
     log: world.log,
   };
 }
-

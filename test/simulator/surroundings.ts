@@ -58,7 +58,9 @@ export async function wait(world: World): Promise<void> {
 export async function halt(world: World): Promise<void> {
   const { ghost, chain, random } = world;
   if (world.processors.some(({ kind }) => kind === "slow")) return;
-  const revoked = [...ghost.mandates.values()].some(({ revokedAt, acknowledged }) => revokedAt !== null && !acknowledged);
+  const revoked = [...ghost.mandates.values()].some(
+    ({ revokedAt, acknowledged }) => revokedAt !== null && !acknowledged,
+  );
   const longest = Number(revoked ? WINDOWS.acknowledge / 2n : WINDOWS.grace);
   const seconds = random.between(600, longest);
   world.say(`the chain stands still for ${Math.round(seconds / 60)} minutes`);

@@ -15,10 +15,7 @@ export async function breakVerifiers(chain: SimulatedChain): Promise<void> {
   const { settlementContract, challenges, rail } = chain.contracts();
   const [circuit] = availableCircuits(rail.circuits);
   const [inclusion] = Object.values(rail.inclusions);
-  const verifiers = [
-    await settlementContract.verifierOf(circuit!.circuitId),
-    await challenges.verifierOf(inclusion!),
-  ];
+  const verifiers = [await settlementContract.verifierOf(circuit!.circuitId), await challenges.verifierOf(inclusion!)];
   for (const verifier of verifiers) await chain.request("hardhat_setCode", [verifier, ALWAYS]);
 }
 

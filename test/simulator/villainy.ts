@@ -12,7 +12,10 @@ export async function fleeWithBond(world: World): Promise<void> {
   const processors = contracts.processors.connect(villain.wallet);
   const asked = await world.attempt(() => processors.requestUnbonding());
   const refused = await world.attempt(() => processors.withdrawBond(chain.token, villain.address));
-  world.say(`${villain.name} ${asked === null ? "asks to leave" : "asked to leave before"} and takes its bond`, refused);
+  world.say(
+    `${villain.name} ${asked === null ? "asks to leave" : "asked to leave before"} and takes its bond`,
+    refused,
+  );
   const covered = world.agents.some(({ processor }) => processor === villain);
   if (covered) world.expectRefused("P16 bond_outlives_receipts", `the bond of ${villain.name}`, refused);
 }
@@ -33,7 +36,9 @@ const THEFTS: Readonly<Record<string, (world: World, agent: AgentActor) => Promi
       return escrow.pay(world.chain.token, id("no account"), agent.processor.address, 1n);
     }),
   "a lock released": (world, agent) =>
-    world.attempt(() => world.contracts.escrow.connect(agent.processor.wallet).release(1n, agent.processor.address, 1n)),
+    world.attempt(() =>
+      world.contracts.escrow.connect(agent.processor.wallet).release(1n, agent.processor.address, 1n),
+    ),
   "a bond slashed": (world, agent) =>
     world.attempt(() => {
       const processors = world.contracts.processors.connect(agent.owner.wallet);
