@@ -21,6 +21,7 @@ const STAGES: readonly { name: string; command: string }[] = [
   { name: "sdk", command: "mocha --import=tsx 'test/sdk/**/*.test.ts'" },
   { name: "deploy", command: "mocha --import=tsx 'test/deploy/**/*.test.ts'" },
   { name: "integration", command: "mocha --import=tsx 'test/integration/**/*.test.ts'" },
+  { name: "simulator", command: "mocha --import=tsx 'test/simulator/**/*.test.ts'" },
 ];
 
 interface Result {
