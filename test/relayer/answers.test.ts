@@ -20,7 +20,7 @@ import { expect } from "chai";
 import { JsonRpcProvider } from "ethers";
 
 import { TestRail, type PayingAgent } from "../integration/rail.ts";
-import { addressOf } from "./office.ts";
+import { addressOf, refusalOf } from "./office.ts";
 
 const SHOP = addressOf("shop");
 const DEPOSIT = 1_000_000n;
@@ -315,6 +315,23 @@ describe("answers to challenges", function () {
     const id = await challenge(agent, 1n);
     await answers().run();
     expect(await statusOf(id)).to.equal(ANSWERED);
+  });
+
+  it("says so of a node that has forgotten the transaction of a batch, and answers by one that has not", async () => {
+    const agent = await settled(1);
+    const id = await challenge(agent, 1n);
+    const kept = rail.store.transactions("batch:1").map(({ hash }) => hash);
+    const rename = (from: string, to: string): void => {
+      rail.store.database.run("UPDATE outbox SET hash = ? WHERE hash = ?", to, from);
+    };
+    for (const hash of kept) rename(hash, `${hash.slice(0, -2)}00`);
+    const refused = await refusalOf(() => answers().run());
+    expect([refused.code, refused.advice]).to.deep.equal([
+      "chain-unavailable",
+      "Ask a node that keeps the receipts of old transactions.",
+    ]);
+    for (const hash of kept) rename(`${hash.slice(0, -2)}00`, hash);
+    expect(await answers().run()).to.deep.equal([id]);
   });
 
   it("leaves it at that when somebody else answered, before or in the same block", async () => {

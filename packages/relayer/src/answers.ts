@@ -60,8 +60,6 @@ const CHALLENGES = "challenges";
 export class Answers {
   readonly #options: AnswersOptions;
   readonly #open = new Map<Hex, ChallengeOnChain>();
-  /** Answers that were proved and not delivered yet. */
-  readonly #calls = new Map<Hex, string>();
   readonly #told = new Set<Hex>();
   /** Last block whose challenges are known; null before the first batch. */
   #seen: number | null = null;
@@ -138,7 +136,6 @@ export class Answers {
 
   #forget(id: Hex): null {
     this.#open.delete(id);
-    this.#calls.delete(id);
     return null;
   }
 
@@ -151,11 +148,9 @@ export class Answers {
   /** A transaction that was mined and reverted is spent: the answer goes out again in another one. */
   async #deliver(challenge: ChallengeOnChain): Promise<void> {
     const { chain, outbox } = this.#options;
-    const { id } = challenge;
-    const data = this.#calls.get(id) ?? (await this.#call(challenge));
-    this.#calls.set(id, data);
+    const data = await this.#call(challenge);
     for (let attempt = 1; ; ++attempt) {
-      const job = attempt === 1 ? `answer:${id}` : `answer:${id}:${attempt}`;
+      const job = `answer:${challenge.id}${attempt === 1 ? "" : `:${attempt}`}`;
       try {
         await outbox.deliver(job, { to: chain.rail.challenges, data });
         return;
@@ -167,14 +162,13 @@ export class Answers {
   }
 
   async #call({ id, agent, seq }: ChallengeOnChain): Promise<string> {
-    const { store, chain, settler, prover } = this.#options;
+    const { store, settler, prover } = this.#options;
     const payment = store.payment(agent, seq);
     if (!payment || claimId(agent, payment.payment) !== id || payment.batch === null) throw behind(id, agent, seq);
     const { circuit, parts, statement } = settler.settled(payment.batch);
     const row = parts.findIndex((part) => part.agent === agent);
     const part = parts[row];
-    const transactions = store.transactions(`batch:${payment.batch}`).map(({ hash }) => hash);
-    const batchId = await chain.batchSettledBy(transactions);
+    const batchId = await this.#batchOnChain(payment.batch);
     if (!part || batchId === null) throw behind(id, agent, seq);
     const index = Number(seq - 1n - (part.seq - offsetOf(part.seq)));
     const { circuitId, proof } = await prover.proveInclusion(
@@ -191,7 +185,23 @@ export class Answers {
     };
     const { spent, head, line } = payment.payment;
     const challenged = { agent, seq, spent, head, line, settleBy: 0n, logIndex: 0n, ...UNREAD };
-    return chain.challenges.interface.encodeFunctionData("answer", [challenged, settled, circuitId, proof as never]);
+    const { interface: abi } = this.#options.chain.challenges;
+    return abi.encodeFunctionData("answer", [challenged, settled, circuitId, proof as never]);
+  }
+
+  /** The number under which the chain keeps a batch; null if no transaction settled it. */
+  async #batchOnChain(id: number): Promise<bigint | null> {
+    const { store, chain } = this.#options;
+    const batchId = await chain.batchSettledBy(store.transactions(`batch:${id}`).map(({ hash }) => hash));
+    if (batchId === null && store.batch(id)?.state === "settled") {
+      throw new BursarError(
+        "chain-unavailable",
+        `The node does not tell which transaction settled batch ${id}.`,
+        { value: id },
+        "Ask a node that keeps the receipts of old transactions.",
+      );
+    }
+    return batchId;
   }
 }
 
