@@ -24,8 +24,9 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
 
     uint256 private constant UNIT_DECIMALS = 6;
     uint256 private constant MAX_DECIMALS = 24;
-    /// @dev Every sub-account begins with these 16 bits, and no key opens any: that is how {sweepCredit} knows them.
-    uint160 private constant SUB_ACCOUNT = 0xb0a5;
+    /// @dev What the addresses of sub-accounts begin with, so that they are known from others.
+    uint256 private constant SUB_ACCOUNT = 0x737562;
+    uint256 private constant SUB_ACCOUNT_BITS = 136;
 
     /// @inheritdoc IEscrow
     address public immutable registry;
@@ -117,7 +118,8 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
 
     /// @inheritdoc IEscrow
     function sweepCredit(address token, address payee) external nonReentrant returns (uint256) {
-        if (uint160(payee) >> 144 == SUB_ACCOUNT) revert SubAccount(payee);
+        // Nobody has the key of one: what is sent to it as tokens is lost.
+        if (uint160(payee) >> SUB_ACCOUNT_BITS == SUB_ACCOUNT) revert SubAccount(payee);
         return _payCredit(token, payee, payee);
     }
 
@@ -187,8 +189,8 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
 
     /// @inheritdoc IEscrow
     function accountOf(address controller, bytes32 salt) public pure returns (address) {
-        uint160 hash = uint160(uint256(keccak256(abi.encode(controller, salt))));
-        return address((SUB_ACCOUNT << 144) | (hash >> 16));
+        uint256 hash = uint256(keccak256(abi.encode(controller, salt)));
+        return address(uint160((SUB_ACCOUNT << SUB_ACCOUNT_BITS) | (hash & (2 ** SUB_ACCOUNT_BITS - 1))));
     }
 
     /// @inheritdoc IEscrow

@@ -1,5 +1,5 @@
 import type { Address } from "@bursar/protocol";
-import { getCreateAddress } from "ethers";
+import { getCreateAddress, keccak256 } from "ethers";
 
 import { Bursar__factory, OpenGate__factory, Trust__factory } from "../typechain-types/index.ts";
 import { inclusionOf } from "./01-verifiers.ts";
@@ -15,15 +15,15 @@ export const core: Step = {
     const { settings, signer, deployment, save } = context;
     const addresses = (names: readonly string[]): Address[] => names.map((name) => deployment.contracts[name]!.address);
     const gate = settings.gate ?? (await ensureContract(context, "OpenGate", new OpenGate__factory(signer), []));
-    const bursarAddress = await bursarAddressOf(context);
+    const verifiers = addresses(settings.verifiers);
+    const factory = new Bursar__factory(signer);
+    const bursarAddress = await bursarAddressOf(context, async (trust) => {
+      const { data } = await factory.getDeployTransaction(settings.windows, verifiers, trust, gate);
+      return keccak256(data);
+    });
     const inclusions = addresses(settings.verifiers.map(inclusionOf));
     const trust = await ensureContract(context, "Trust", new Trust__factory(signer), [bursarAddress, inclusions]);
-    const address = await ensureContract(context, "Bursar", new Bursar__factory(signer), [
-      settings.windows,
-      addresses(settings.verifiers),
-      trust,
-      gate,
-    ]);
+    const address = await ensureContract(context, "Bursar", factory, [settings.windows, verifiers, trust, gate]);
     const bursar = Bursar__factory.connect(address, signer);
     const backing = Trust__factory.connect(trust, signer);
     deployment.escrow = (await bursar.escrow()) as Address;
@@ -38,14 +38,21 @@ export const core: Step = {
   },
 };
 
-/** Where the core stands, or will: one creation of the deployer after its Trust. */
-async function bursarAddressOf({ deployment, provider, signer }: Context): Promise<Address> {
+/**
+ * Where the core stands, or will: one creation of the deployer after its Trust.
+ * @param meant - hash of the core's creation code with this Trust.
+ */
+async function bursarAddressOf(
+  { deployment, provider, signer }: Context,
+  meant: (trust: Address) => Promise<string>,
+): Promise<Address> {
   const from = await signer.getAddress();
   const trust = deployment.contracts["Trust"];
   const bursar = deployment.contracts["Bursar"];
   const sent = await provider.getTransactionCount(from, "pending");
   // A Trust whose core was never sent is of use only while the next nonce is the core's.
-  if (trust && (sent === trust.nonce + 1 || bursar?.nonce === trust.nonce + 1)) {
+  const isRecorded = trust && bursar?.nonce === trust.nonce + 1 && bursar.initCodeHash === (await meant(trust.address));
+  if (trust && (sent === trust.nonce + 1 || isRecorded)) {
     return getCreateAddress({ from, nonce: trust.nonce + 1 }) as Address;
   }
   return getCreateAddress({ from, nonce: sent + 1 }) as Address;

@@ -21,8 +21,22 @@ export interface Settings {
   windows: { settleBy: bigint; grace: bigint; acknowledge: bigint; cure: bigint; claim: bigint };
   /** Who is asked before a mandate is opened: an `IIdentityGate`, or nothing for one that lets everyone in. */
   gate?: Address;
+  /** Nothing where payments cannot be disputed. */
+  disputes?: DisputeSettings;
   /** Tokens to register, by symbol; on a local chain a test dollar is deployed besides. */
   tokens: Readonly<Record<string, Address>>;
+}
+
+/** Amounts in the chain's own coin, its smallest part; seconds. */
+export interface DisputeSettings {
+  /** Who may rule; none named means the deployer. */
+  arbiters: readonly Address[];
+  fee: bigint;
+  /** What an arbiter's bond must have for each dispute that it takes. */
+  stake: bigint;
+  ruleWithin: bigint;
+  /** Ranges in IDisputeModule. */
+  deadlines: { deliver: bigint; answer: bigint; escalate: bigint; rule: bigint };
 }
 
 export interface Context {

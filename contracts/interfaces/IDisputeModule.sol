@@ -158,6 +158,8 @@ interface IDisputeModule is IArbitrable {
     error OnlyPayee(address caller, address payee);
     error OnlyParty(address caller, address filer, address payee);
     error OnlyArbitrator(address caller, address arbitrator);
+    /// @notice The payment is not settled, and no claim of it was paid.
+    error NotPaid(address agent, uint64 seq, uint64 settled);
     error NotAReceiptKey(address processor, address key, uint256 settleBy);
     /// @notice No receipt that exists promises settlement that late.
     error SettleByTooLate(uint256 settleBy, uint256 latest);

@@ -34,13 +34,13 @@ interface IEscrow {
     error TokenNotRegistered(address token);
     error InvalidBeneficiary(address beneficiary);
     error InvalidRecipient(address to);
-    /// @notice A sub-account of a contract, which is paid out by {pay} alone.
-    error SubAccount(address account);
     error ZeroAmount();
     /// @notice The transfer of `amount` succeeded but nothing arrived.
     error NothingReceived(address token, uint256 amount);
     error InsufficientFree(address token, address account, uint256 amount, uint256 free);
     error NoCredit(address token, address payee);
+    /// @notice Its money moves by {pay} alone.
+    error SubAccount(address account);
     error InsufficientBalance(address token, address account, uint256 amount, uint256 balance);
     error OnlyRegistry(address caller, address registry);
     /// @notice The credits of a batch are not what its rows debit. In units.
@@ -87,9 +87,8 @@ interface IEscrow {
     /// @notice Pays the caller's whole credit to `to`.
     function withdrawCredit(address token, address to) external returns (uint256 amount);
 
-    /// @notice Pays `payee` its whole credit. Anyone may call it, but not for a sub-account: its controller alone moves that,
-    /// and tokens at its address would be lost. One payee in 65,536 has an address that begins like one: such a payee takes
-    /// its credit itself.
+    /// @notice Pays `payee` its whole credit. Anyone may call it, but not for a sub-account.
+    /// @dev One ordinary account in 16,777,216 looks like a sub-account: it calls {withdrawCredit}.
     function sweepCredit(address token, address payee) external returns (uint256 amount);
 
     /// @notice Moves `amount` from the caller's sub-account of `salt` to `to`'s credit: its free balance first, then its
@@ -118,8 +117,8 @@ interface IEscrow {
     /// @notice An account's free balance and credit together.
     function balanceOf(address token, address account) external view returns (uint256);
 
-    /// @notice The sub-account of `salt` that only `controller` can pay from: 0xb0a5, then the first 18 of the last 20 bytes
-    /// of keccak256(abi.encode(controller, salt)).
+    /// @notice The sub-account of `salt` that only `controller` can pay from: the three bytes 0x737562 and the last
+    /// seventeen of keccak256(abi.encode(controller, salt)).
     function accountOf(address controller, bytes32 salt) external pure returns (address);
 
     /// @notice What all open mandates lock.

@@ -84,6 +84,8 @@ contract BondedArbiter is IArbitrator, ReentrancyGuardTransient {
     error RulingOutOfRange(uint256 ruling, uint256 choices);
     error RulingTooLate(uint256 disputeID, uint256 time, uint256 deadline);
     error RulingNotDue(uint256 disputeID, uint256 time, uint256 deadline);
+    /// @notice The contract might not get {RULE_GAS}.
+    error TooLittleGas(uint256 left, uint256 needed);
     error NothingOwed(address account);
 
     constructor(address[] memory arbiters_, uint256 fee_, uint256 stake_, uint40 ruleWithin_) {
@@ -218,12 +220,20 @@ contract BondedArbiter is IArbitrator, ReentrancyGuardTransient {
     function _solve(uint256 disputeID, Case storage one, uint256 ruling) private {
         (one.status, one.ruling) = (DisputeStatus.Solved, ruling);
         --_arbiters[one.arbiter].open;
+        _requireRuleGas(gasleft());
         // Not a `try`, which reverts for an address without code and so would leave the dispute open for ever.
         // solhint-disable-next-line avoid-low-level-calls
         (bool delivered, ) = address(one.arbitrable).call{gas: RULE_GAS}(
             abi.encodeCall(IArbitrable.rule, (disputeID, ruling))
         );
         emit Ruled(disputeID, one.arbiter, ruling, delivered);
+    }
+
+    /// @dev Who sends a ruling with less could keep it from the contract until the deadline there is over; so would every
+    /// estimate of the gas.
+    function _requireRuleGas(uint256 left) private pure {
+        uint256 needed = RULE_GAS + RULE_GAS / 32 + 10_000;
+        if (left < needed) revert TooLittleGas(left, needed);
     }
 
     /// @dev The named arbiter, or the next in rotation with a stake left.

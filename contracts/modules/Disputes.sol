@@ -8,6 +8,7 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 
 import {IArbitrable} from "../interfaces/IArbitrable.sol";
 import {IArbitrator} from "../interfaces/IArbitrator.sol";
+import {IClaims} from "../interfaces/IClaims.sol";
 import {Delivery, Hold, IDisputeModule, Purchase, Quote} from "../interfaces/IDisputeModule.sol";
 import {IEscrow} from "../interfaces/IEscrow.sol";
 import {IMandateRegistry} from "../interfaces/IMandateRegistry.sol";
@@ -124,7 +125,7 @@ contract Disputes is IDisputeModule, ReentrancyGuardTransient {
         if (first.seq >= second.seq || first.ref != second.ref) {
             revert NotChargedBefore(second.seq, first.seq, second.ref, first.ref);
         }
-        _requirePurchase(hold, earlier, registry.mandateOf(hold.agent).processor);
+        _requirePurchase(hold, earlier);
         return _file(Kind.DoubleCharge, hold, purchase, evidenceHash);
     }
 
@@ -294,8 +295,7 @@ contract Disputes is IDisputeModule, ReentrancyGuardTransient {
             revert OnlyOwnerOrAgent(msg.sender, mandate.owner, hold.agent);
         }
         Receipt calldata receipt = purchase.receipt;
-        _requirePurchase(hold, purchase, mandate.processor);
-        _requireInTime(hold, receipt.settleBy, mandate.state);
+        _requireInTime(hold, receipt.settleBy, _requirePurchase(hold, purchase));
         uint256 filed = disputeIdOf[hold.agent][receipt.seq];
         if (filed != 0) revert DisputedAlready(hold.agent, receipt.seq, filed);
 
@@ -384,27 +384,40 @@ contract Disputes is IDisputeModule, ReentrancyGuardTransient {
     }
 
     /// @dev Both signatures: the agent's alone could invent payments that claim the money of real ones.
-    function _requirePurchase(Hold calldata hold, Purchase calldata purchase, address processor) private view {
+    /// @return claimed whether a claim paid it, and no settlement.
+    function _requirePurchase(Hold calldata hold, Purchase calldata purchase) private view returns (bool claimed) {
         Receipt calldata receipt = purchase.receipt;
         address here = holdOf(hold.agent, hold.payee, hold.holdback);
         if (receipt.agent != hold.agent || receipt.payee != here) revert NotOfHold(receipt.agent, receipt.payee, here);
         StrictECDSA.requireSigner(hold.agent, _digest(PurchaseHashes.hashPayment(purchase)), purchase.agentSignature);
 
+        (address processor, , uint64 settled, , , ) = registry.claimsOf(hold.agent);
         bytes32 digest = _digest(TypedHashes.hashReceipt(receipt));
         (address key, , ) = ECDSA.tryRecoverCalldata(digest, purchase.processorSignature);
         if (key == address(0) || !processors.isReceiptKey(processor, key, receipt.settleBy)) {
             revert NotAReceiptKey(processor, key, receipt.settleBy);
         }
+        claimed = receipt.seq > settled;
+        if (claimed && !_isClaimPaid(receipt)) revert NotPaid(hold.agent, receipt.seq, settled);
     }
 
-    /// @dev A payment that settles at the very end of its grace can be disputed for the whole holdback after; in fallback,
-    /// one that is claimed at the very end of that.
-    function _requireInTime(Hold calldata hold, uint256 settleBy, IMandateRegistry.State state) private view {
+    /// @dev A receipt that was neither settled nor paid by a claim names nobody's money: owner and processor together could
+    /// make any number of them, to take what waits for other payments. One that contradicts what is settled costs the bond.
+    function _isClaimPaid(Receipt calldata receipt) private view returns (bool) {
+        bytes32 id = keccak256(
+            abi.encode(receipt.agent, receipt.seq, receipt.head, receipt.payee, receipt.amount, receipt.ref)
+        );
+        return IClaims(registry.claims()).paidOf(receipt.agent, receipt.seq) == id;
+    }
+
+    /// @dev A payment that settles at the very end of its grace can be disputed for the whole holdback after. One that a
+    /// claim paid can be disputed as long as money waits: no newer payments come to its hold.
+    function _requireInTime(Hold calldata hold, uint256 settleBy, bool claimed) private view {
         IMandateRegistry.Windows memory windows = registry.windows();
         uint256 latest = block.timestamp + windows.settleBy;
         if (settleBy > latest) revert SettleByTooLate(settleBy, latest);
+        if (claimed) return;
         uint256 limit = settleBy + windows.grace + hold.holdback + hold.holdback / PARTS + 1;
-        if (state == IMandateRegistry.State.Fallback) limit += uint256(windows.cure) + windows.claim;
         if (block.timestamp > limit) revert TooLateToFile(block.timestamp, limit);
     }
 

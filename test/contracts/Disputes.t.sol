@@ -22,6 +22,7 @@ contract DisputesTest is SignatureTest {
     );
 
     Disputes private _disputes;
+    bytes32 private _paid;
 
     function setUp() public override {
         super.setUp();
@@ -101,6 +102,11 @@ contract DisputesTest is SignatureTest {
     /// @notice Plays {IEscrow.pay}.
     function pay(address, bytes32, address, uint256) external {}
 
+    /// @notice Plays {IClaims.paidOf}: every purchase was paid by a claim.
+    function paidOf(address, uint64) external view returns (bytes32) {
+        return _paid;
+    }
+
     /// @notice Plays {IEscrow.accountOf}.
     function accountOf(address controller, bytes32 salt) external pure returns (address) {
         return address(uint160(uint256(keccak256(abi.encode(controller, salt)))));
@@ -130,6 +136,10 @@ contract DisputesTest is SignatureTest {
         receipt.payee = _disputes.holdOf(hold.agent, hold.payee, hold.holdback);
         receipt.amount = receipt.amount == 0 ? 1 : receipt.amount;
         receipt.settleBy = uint64(NOW + (receipt.settleBy % 1 hours));
+        receipt.seq |= 1;
+        _paid = keccak256(
+            abi.encode(receipt.agent, receipt.seq, receipt.head, receipt.payee, receipt.amount, receipt.ref)
+        );
     }
 
     function _sign(

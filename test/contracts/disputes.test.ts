@@ -231,6 +231,20 @@ describe("holds", () => {
     await expectBooks(context, disputes, from.address);
   });
 
+  it("P9: are no one's to sweep: what waits leaves by the module alone", async () => {
+    const context = await scene();
+    const { disputes, escrow, token } = context;
+    const from = await buyer(context);
+    await pay(context, from, 100n);
+    for (const collected of [false, true]) {
+      await expect(escrow.connect(stranger).sweepCredit(token, from.address))
+        .to.be.revertedWithCustomError(escrow, "SubAccount")
+        .withArgs(from.address);
+      if (!collected) await disputes.collect(from.hold);
+    }
+    await expectBooks(context, disputes, from.address);
+  });
+
   it("with no holdback pay at once", async () => {
     const context = await scene();
     const from = await buyer(context, context.disputes, payee.address, 0n);
@@ -365,8 +379,8 @@ describe("filing a dispute", () => {
     const from = await buyer(context);
     const unsettled = await signPurchase(context, from, 100n);
     await expect(disputes.connect(owner).file(OTHER, from.hold, unsettled, EVIDENCE))
-      .to.be.revertedWithCustomError(disputes, "InsufficientHeld")
-      .withArgs(from.address, 100n, 0n);
+      .to.be.revertedWithCustomError(disputes, "NotPaid")
+      .withArgs(from.agent.address, 1n, 0n);
     const purchase = await pay(context, from, 100n);
     await disputes.collect(from.hold);
     const [, maturesAt] = await disputes.trancheOf(from.address, 0n);
@@ -374,6 +388,17 @@ describe("filing a dispute", () => {
     await expect(disputes.connect(owner).file(OTHER, from.hold, purchase, EVIDENCE))
       .to.be.revertedWithCustomError(disputes, "InsufficientHeld")
       .withArgs(from.address, 100n, 0n);
+  });
+
+  it("P17: is refused for a payment that was never settled, though both signed it and money of others waits", async () => {
+    const context = await scene();
+    const { disputes } = context;
+    const from = await buyer(context);
+    await pay(context, from, 100n);
+    const invented = await signPurchase(context, from, 100n);
+    await expect(disputes.connect(owner).file(NOT_DELIVERED, from.hold, invented, EVIDENCE))
+      .to.be.revertedWithCustomError(disputes, "NotPaid")
+      .withArgs(from.agent.address, 2n, 1n);
   });
 
   it("is refused long after the payment, though money of later ones waits", async () => {
@@ -398,11 +423,39 @@ describe("filing a dispute", () => {
   it("is refused with a receipt that promises settlement too late to be one", async () => {
     const context = await scene();
     const from = await buyer(context);
-    await pay(context, from, 100n);
     const purchase = await signPurchase(context, from, 10n, { settleBy: 2n ** 64n - 1n });
+    await pay(context, from, 10n);
     await expect(
       context.disputes.connect(owner).file(NOT_DELIVERED, from.hold, purchase, EVIDENCE),
     ).to.be.revertedWithCustomError(context.disputes, "SettleByTooLate");
+  });
+
+  it("P7: takes a payment that a claim paid, however late that was, and that very payment alone", async () => {
+    const context = await scene();
+    const { disputes, claims, registry } = context;
+    const from = await buyer(context);
+    const purchase = await signPurchase(context, from, 100n);
+    const { agent, head, settleBy, payee: hold, amount, ref } = purchase.receipt;
+    const claimed = { ...purchase, agent, seq: 1n, head, line: { payee: hold, amount, ref }, settleBy, logIndex: 0n };
+    const { grace, cure, claim } = await registry.windows();
+    await at(settleBy + grace + claim);
+    await claims.connect(stranger).file([{ ...claimed, payees: [] }]);
+    await pass(cure + 1n);
+    const file = () => disputes.connect(owner).file(NOT_DELIVERED, from.hold, purchase, EVIDENCE);
+    await expect(file()).to.be.revertedWithCustomError(disputes, "NotPaid").withArgs(agent, 1n, 0n);
+    await claims.resolve([{ ...claimed, payees: [] }]);
+    const another = await signPurchase(context, from, 100n, { ref: id("another") as Hex, settleBy });
+    await expect(disputes.connect(owner).file(NOT_DELIVERED, from.hold, another, EVIDENCE))
+      .to.be.revertedWithCustomError(disputes, "NotPaid")
+      .withArgs(agent, 1n, 0n);
+    await registry.close(agent).catch(() => undefined);
+    await file();
+    const before = await credit(context, owner.address);
+    await at((await disputes.disputeOf(1n)).deadline + 1n);
+    await disputes.resolve(1n);
+    expect((await credit(context, owner.address)) - before).to.equal(100n);
+    await disputes.release(from.hold, 10n);
+    await expectBooks(context, disputes, from.address);
   });
 
   it("of a kind with a proof goes by its own function", async () => {
@@ -980,6 +1033,17 @@ describe("the bonded arbiter", () => {
       await arbiter.connect(stranger).deliver(1n);
       expect(await stubborn.ruled()).to.equal(2n);
     }
+  });
+
+  it("cannot keep a ruling from its contract by sending too little gas", async () => {
+    const { arbiter } = await scene();
+    const thrifty = await new StubbornArbitrable__factory(deployer).deploy();
+    await thrifty.behave(true, false);
+    await thrifty.ask(arbiter, 2n, "0x", { value: FEE });
+    const ruling = arbiter.connect(arbiterOne).giveRuling;
+    await expect(ruling(1n, 2n, { gasLimit: 400_000n })).to.be.revertedWithCustomError(arbiter, "TooLittleGas");
+    await ruling(1n, 2n, { gasLimit: await ruling.estimateGas(1n, 2n) });
+    expect(await thrifty.ruled()).to.equal(2n);
   });
 
   it("takes its bond back after a notice, with no dispute open", async () => {

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import type { Address } from "@bursar/protocol";
-import { deploymentPath, readDeployment, type Deployment } from "@bursar/relayer";
+import { deploymentPath, railOf, readDeployment, type Deployment } from "@bursar/relayer";
 import { expect } from "chai";
 import {
   ContractFactory,
@@ -19,6 +19,7 @@ import { readArtifact } from "../../deploy/artifact.ts";
 import { openContext, type Context } from "../../deploy/context.ts";
 import { deploy, settingsOf, STEPS, WINDOWS, type Settings } from "../../deploy/index.ts";
 import { LocalNode } from "../../scripts/demo/node.ts";
+import { BondedArbiter__factory } from "../../typechain-types/index.ts";
 import { refusalOf } from "../relayer/office.ts";
 
 const LOCAL = 31_337n;
@@ -54,7 +55,7 @@ async function failureOf(attempt: () => Promise<unknown>): Promise<Error> {
 }
 
 describe("deploying", function () {
-  this.timeout(60_000);
+  this.timeout(180_000);
   const settings: Settings = { ...settingsOf(LOCAL, {}), verifiers: ["TinyBatchVerifier", "DefaultBatchVerifier"] };
   let node: LocalNode;
   let provider: JsonRpcProvider;
@@ -148,7 +149,9 @@ describe("deploying", function () {
     const [first] = Object.values((await resumed).contracts);
     expect(await provider.getCode(first!.address)).not.to.equal("0x");
     const nonces = Object.values((await resumed).contracts).map(({ nonce }) => nonce);
-    expect(nonces).to.deep.equal(nonces.map((_, index) => first!.nonce + index));
+    // Nothing twice: besides the contracts, the test dollar's registration is all that is sent.
+    expect(await transactions()).to.equal(first!.nonce + nonces.length + 1);
+    expect(new Set(nonces).size).to.equal(nonces.length);
   });
 
   it("begins anew on a local chain that was restarted", async () => {
@@ -172,6 +175,45 @@ describe("deploying", function () {
     const second = await run(undefined, { ...settings, windows: { ...WINDOWS, grace: 3_600n } });
     expect(second.registry).not.to.equal(first.registry);
     expect(second.circuits).to.deep.equal(first.circuits);
+  });
+
+  it("reads a record that knows nothing of disputes, and adds them", async () => {
+    const whole = await run();
+    const old = JSON.parse(readFileSync(recordPath(), "utf8")) as Record<string, unknown>;
+    const contracts = Object.entries(old["contracts"] as object);
+    const before = contracts.filter(([name]) => name !== "Disputes" && name !== "BondedArbiter");
+    const { disputes, arbiter, ...rest } = old;
+    expect([disputes, arbiter]).to.deep.equal([whole.disputes, whole.arbiter]);
+    writeFileSync(recordPath(), JSON.stringify({ ...rest, contracts: Object.fromEntries(before) }));
+    expect(railOf(readDeployment(recordPath()), LOCAL, whole.genesis)).not.to.have.any.keys("disputes", "arbiter");
+    const again = await run();
+    expect(again.registry).to.equal(whole.registry);
+    expect(await provider.getCode(again.disputes!)).not.to.equal("0x");
+  });
+
+  it("deploys no disputes where no arbiters are named off a local chain, and those who are named", async () => {
+    expect(settingsOf(PUBLIC, {})).not.to.have.any.keys("disputes");
+    const environment = {
+      BURSAR_ARBITERS: `${(await provider.getSigner(2)).address},${(await provider.getSigner(3)).address}`,
+      BURSAR_ARBITER_FEE: "0.5",
+      BURSAR_RULE_WITHIN: "3600",
+    };
+    const { arbiter } = await run(undefined, { ...settings, ...settingsOf(LOCAL, environment) });
+    const bonded = BondedArbiter__factory.connect(arbiter!, provider);
+    expect((await bonded.arbiters()).join(",")).to.equal(environment.BURSAR_ARBITERS);
+    expect(await bonded.fee()).to.equal(5n * 10n ** 17n);
+    expect(await bonded.ruleWithin()).to.equal(3_600n);
+    for (const wrong of [{ BURSAR_ARBITER_FEE: "much" }, { BURSAR_RULE_WITHIN: "1h" }, { BURSAR_ARBITERS: "me" }])
+      expect(await refusalOf(() => Promise.resolve().then(() => settingsOf(LOCAL, wrong)))).to.include({
+        code: "malformed-input",
+      });
+  });
+
+  it("refuses arbiters who may rule when the module waits no more: malformed-input", async () => {
+    const late = { ...settings.disputes!, ruleWithin: settings.disputes!.deadlines.rule };
+    expect(await refusalOf(() => run(undefined, { ...settings, disputes: late }))).to.include({
+      code: "malformed-input",
+    });
   });
 
   it("refuses a record that is no record: malformed-input", async () => {
@@ -215,6 +257,12 @@ describe("deploying", function () {
         "another window",
         ({ settings: meant }) => ({ settings: { ...meant, windows: { ...meant.windows, cure: 6n * 3_600n } } }),
         /^windows\.cure is 86400 on chain; 21600 was meant\.$/,
+      ],
+      ["another arbitrator", ({ deployment: d }) => void (d.arbiter = d.registry), /^Disputes\.arbitrator is 0x/],
+      [
+        "another fee of the arbiters",
+        ({ settings: meant }) => ({ settings: { ...meant, disputes: { ...meant.disputes!, fee: 1n } } }),
+        /^BondedArbiter\.fee is 10000000000000000 on chain; 1 was meant\.$/,
       ],
       [
         "a token that is not registered",

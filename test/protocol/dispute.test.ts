@@ -94,8 +94,8 @@ describe("terms with a dispute module", () => {
   it("are told in plain words", () => {
     expect(clause("86400")).to.deep.equal({
       subject: "disputes",
-      words: `payments are meant to wait 1 day at ${module}, where they can be disputed`,
-      enforcedBy: "nobody",
+      words: `payments wait 1 day at ${module}, where they can be disputed`,
+      enforcedBy: "processor",
     });
     expect(clause("5400")?.words).to.contain("wait 90 minutes at");
     expect(clause("0")?.words).to.contain("without a wait");

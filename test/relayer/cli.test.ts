@@ -100,6 +100,34 @@ describe("the command line", function () {
     ["bond", "leave"],
     ["bond", "stay"],
     ["bond", "withdraw"],
+    ["dispute"],
+    ["dispute", "file"],
+    ["dispute", "answer"],
+    ["dispute", "refund"],
+    ["dispute", "escalate"],
+    ["dispute", "resolve"],
+    ["dispute", "show"],
+    ["dispute", "list"],
+    ["dispute", "collect"],
+    ["dispute", "release"],
+    ["dispute", "hold"],
+    ["dispute", "key"],
+    ["dispute", "evidence"],
+    ["dispute", "evidence", "make"],
+    ["dispute", "evidence", "check"],
+    ["dispute", "evidence", "deliver"],
+    ["dispute", "evidence", "send"],
+    ["dispute", "evidence", "get"],
+    ["arbiter"],
+    ["arbiter", "bond"],
+    ["arbiter", "notice"],
+    ["arbiter", "unbond"],
+    ["arbiter", "withdraw"],
+    ["arbiter", "show"],
+    ["arbiter", "cases"],
+    ["arbiter", "rule"],
+    ["arbiter", "expire"],
+    ["arbiter", "deliver"],
     ["payee"],
     ["payee", "add"],
     ["payee", "approve"],
@@ -140,8 +168,9 @@ describe("the command line", function () {
       const names = [...out.slice(out.indexOf("Commands:")).matchAll(/^ {2}([a-z]+) /gm)].map(([, name]) => name!);
       return names.filter((name) => name !== "help").map((name) => [...group, name]);
     };
-    const groups = await Promise.all(["payee", "mandate", "intent", "key"].map((group) => listed(group)));
-    const found = [[], ...(await listed()), ...groups.flat()];
+    const names = ["bond", "dispute", "arbiter", "payee", "mandate", "intent", "key"];
+    const groups = await Promise.all(names.map((group) => listed(group)));
+    const found = [[], ...(await listed()), ...groups.flat(), ...(await listed("dispute", "evidence"))];
     expect(found.map(String).sort()).to.deep.equal(COMMANDS.map(String).sort());
   });
 

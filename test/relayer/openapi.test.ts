@@ -89,10 +89,12 @@ describe("the OpenAPI document", function () {
   it("says who may read: with a signed access or an API key, where it asks for one", () => {
     const guarded = operations().filter(([, { security }]) => security !== undefined);
     expect(guarded.map(([name]) => name).sort()).to.deep.equal([
+      "GET /disputes/evidence/{hash}",
       "GET /ledger",
       "GET /mandates/{agent}",
       "GET /mandates/{agent}/tail",
       "GET /payments/{agent}/{seq}",
+      "POST /disputes/evidence",
     ]);
     for (const [, { security }] of guarded) expect(security).to.deep.equal([{ access: [] }, { key: [] }]);
     expect(document.components.securitySchemes["access"]!.description).to.match(/^Bursar /);

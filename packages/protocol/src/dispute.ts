@@ -4,6 +4,9 @@ import { parseAddress } from "./schemas.ts";
 import { MAX_HOLDBACK } from "./terms.ts";
 import type { Address } from "./types.ts";
 
+/** The first three bytes of each sub-account in the escrow. */
+const SUB_ACCOUNT = "737562";
+
 /**
  * The account that an agent pays so that `payee` gets the money after `holdback` seconds, and it can be disputed until
  * then: the dispute module's sub-account in the escrow for these three. Stands in the payment's line as payee.
@@ -22,6 +25,5 @@ export function holdOf(module: Address, agent: Address, payee: Address, holdback
   const coder = AbiCoder.defaultAbiCoder();
   const salt = keccak256(coder.encode(["address", "address", "uint40"], [agent, payee, holdback]));
   const account = keccak256(coder.encode(["address", "bytes32"], [module, salt]));
-  // The escrow's mark of a sub-account, which nobody can sweep.
-  return parseAddress(`0xb0a5${account.slice(-40, -4)}`);
+  return parseAddress(`0x${SUB_ACCOUNT}${account.slice(-34)}`);
 }

@@ -44,6 +44,7 @@ export const ERRORS = {
   "above-allowance": { status: 429, title: "The payment is above the allowance of this period" },
   "not-started": { status: 409, title: "The first period of the mandate's terms has not begun" },
   "payee-impossible": { status: 403, title: "The payee is a contract that could never collect its credit" },
+  "not-held": { status: 403, title: "The mandate's payments wait in holds, and this one does not" },
   "quote-mismatch": { status: 422, title: "The quote is not for this payment" },
   "quote-expired": { status: 422, title: "The quote has expired" },
   "quote-too-wide": { status: 403, title: "The quote claims more than the payee's profile" },

@@ -123,15 +123,15 @@ export function describeMandate(mandate: Mandate, terms: Terms, symbol = ""): Cl
   ];
 }
 
-/** The agent pays holds or not: only a payee list of holds makes it. */
+/** A payee list of holds makes contract and proof enforce it too. */
 function disputeClauses({ dispute }: Terms): Clause[] {
   if (dispute === undefined) return [];
   const { module, holdback } = dispute;
   const words =
     holdback === "0"
-      ? `payments are meant to go through ${module} without a wait: no time to dispute`
-      : `payments are meant to wait ${duration(holdback)} at ${module}, where they can be disputed`;
-  return [{ subject: "disputes", words, enforcedBy: "nobody" }];
+      ? `payments go through ${module} without a wait: no time to dispute`
+      : `payments wait ${duration(holdback)} at ${module}, where they can be disputed`;
+  return [{ subject: "disputes", words, enforcedBy: "processor" }];
 }
 
 function isoTime(seconds: bigint): string {

@@ -121,6 +121,7 @@ export const signedPaymentSchema = z.strictObject({
   signature: signatureSchema,
   salt: uintSchema(2n ** 248n - 1n),
   quote: signedQuoteSchema.optional(),
+  heldFor: addressSchema.optional(),
 });
 
 export const receiptSchema = z.strictObject({

@@ -134,6 +134,8 @@ export interface SignedPayment {
   readonly salt: bigint;
   /** The payee's offer for this very purchase, if it made one. */
   readonly quote?: SignedQuote | undefined;
+  /** The payee whose hold is paid, under a mandate whose terms name a dispute module: see `holdOf`. */
+  readonly heldFor?: Address | undefined;
 }
 
 /** A processor's answer to a payment. */

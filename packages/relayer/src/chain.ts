@@ -4,15 +4,19 @@ import { Interface, JsonRpcProvider, type Provider } from "ethers";
 import {
   BatchSettlement__factory,
   DirectSettlement__factory,
+  BondedArbiter__factory,
+  Disputes__factory,
   Escrow__factory,
   Challenges__factory,
   Claims__factory,
   MandateRegistry__factory,
   ProcessorRegistry__factory,
   type BatchSettlement,
+  type BondedArbiter,
   type Challenges,
   type Claims,
   type DirectSettlement,
+  type Disputes,
   type Escrow,
   type MandateRegistry,
   type ProcessorRegistry,
@@ -38,6 +42,8 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
   readonly processors: ProcessorRegistry;
   readonly claims: Claims;
   readonly challenges: Challenges;
+  readonly #disputes: Disputes | undefined;
+  readonly #arbiter: BondedArbiter | undefined;
   readonly confirmations: number;
 
   /** @param confirmations - blocks, its own included, until something counts as final. */
@@ -52,12 +58,25 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
     this.processors = ProcessorRegistry__factory.connect(rail.processors, provider);
     this.claims = Claims__factory.connect(rail.claims, provider);
     this.challenges = Challenges__factory.connect(rail.challenges, provider);
+    if (rail.disputes !== undefined) this.#disputes = Disputes__factory.connect(rail.disputes, provider);
+    if (rail.arbiter !== undefined) this.#arbiter = BondedArbiter__factory.connect(rail.arbiter, provider);
+  }
+
+  /** @throws BursarError `wrong-chain` where payments cannot be disputed. */
+  get disputes(): Disputes {
+    return this.#disputes ?? undisputable(this.rail.chainId);
+  }
+
+  /** @throws BursarError `wrong-chain` where payments cannot be disputed. */
+  get arbiter(): BondedArbiter {
+    return this.#arbiter ?? undisputable(this.rail.chainId);
   }
 
   /** Bursar's own contracts: they cannot collect a credit. */
   get contracts(): Address[] {
-    const { escrow, registry, settlement, direct, processors, claims, challenges } = this.rail;
-    return [escrow, registry, settlement, direct, processors, claims, challenges];
+    const { escrow, registry, settlement, direct, processors, claims, challenges, disputes, arbiter } = this.rail;
+    const core = [escrow, registry, settlement, direct, processors, claims, challenges];
+    return [...core, ...[disputes, arbiter].filter((address) => address !== undefined)];
   }
 
   get direct(): Address {
@@ -231,9 +250,9 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
     const data = revertData(error);
     if (data !== undefined) {
       const { settlementContract, directContract, registry, processors, claims, challenges, escrow } = this;
-      const contracts = [settlementContract, directContract, registry, processors, claims, challenges, escrow];
-      for (const contract of contracts) {
-        const parsed = (contract.interface as Interface).parseError(data);
+      const core = [settlementContract, directContract, registry, processors, claims, challenges, escrow];
+      for (const contract of [...core, this.#disputes, this.#arbiter]) {
+        const parsed = (contract?.interface as Interface | undefined)?.parseError(data);
         if (parsed) return `${parsed.name}(${parsed.args.map(String).join(", ")})`;
       }
     }
@@ -243,6 +262,15 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
 
 /** `IChallenges.Status.Open`. */
 const CHALLENGE_OPEN = 1n;
+
+function undisputable(chainId: bigint): never {
+  throw new BursarError(
+    "wrong-chain",
+    `No disputes are deployed on this chain ${chainId}.`,
+    { value: chainId },
+    "Name arbiters in BURSAR_ARBITERS and run `bursar deploy`.",
+  );
+}
 
 /** Blocks of logs that a node is asked for at once. */
 const LOG_RANGE = 5_000;

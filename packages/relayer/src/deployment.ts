@@ -29,6 +29,9 @@ const deploymentSchema = z.strictObject({
   claims: addressSchema.optional(),
   challenges: addressSchema.optional(),
   gate: addressSchema.optional(),
+  /** Where payments are disputed, and who decides; absent where nothing can be. */
+  disputes: addressSchema.optional(),
+  arbiter: addressSchema.optional(),
   /** Tokens registered at deployment, by symbol. */
   tokens: z.record(z.string(), addressSchema),
 });
@@ -73,6 +76,9 @@ export interface Rail {
   readonly processors: `0x${string}`;
   readonly claims: `0x${string}`;
   readonly challenges: `0x${string}`;
+  /** Absent where no payment can be disputed. */
+  readonly disputes?: `0x${string}`;
+  readonly arbiter?: `0x${string}`;
   readonly circuits: Deployment["circuits"];
   readonly inclusions: Deployment["inclusions"];
   readonly tokens: Deployment["tokens"];
@@ -91,7 +97,7 @@ export function railOf(deployment: Deployment | undefined, chainId: bigint, gene
       "Run `bursar deploy`.",
     );
   }
-  const { circuits, inclusions, tokens } = deployment;
+  const { disputes, arbiter, circuits, inclusions, tokens } = deployment;
   return {
     chainId,
     escrow,
@@ -101,6 +107,7 @@ export function railOf(deployment: Deployment | undefined, chainId: bigint, gene
     processors,
     claims,
     challenges,
+    ...(disputes === undefined || arbiter === undefined ? {} : { disputes, arbiter }),
     circuits,
     inclusions,
     tokens,

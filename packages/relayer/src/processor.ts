@@ -5,6 +5,7 @@ import {
   hashPayment,
   hashReceipt,
   hashRevocation,
+  holdOf,
   offsetOf,
   payeesHash,
   signWithKey,
@@ -401,6 +402,11 @@ export class Processor {
     return accepted && this.#receipt(accepted);
   }
 
+  /** The payee whose hold an account is, or else the account itself. */
+  holderOf(account: Address): Address {
+    return this.#options.store.holderOf(account);
+  }
+
   /** A payment accepted before, and how far it has come. */
   payment(agent: Address, seq: bigint): PaymentView | undefined {
     const { store } = this.#options;
@@ -480,6 +486,7 @@ export class Processor {
     const tail = this.#decide(request);
     const acceptedAt = now();
     const settleBy = acceptedAt + settleWithin;
+    if (request.heldFor !== undefined) store.addHold(payment.line.payee, request.heldFor);
     const accepted = store.addPayment({ agent, payment, signature, digest, salt, acceptedAt, settleBy });
     const account = this.#account(agent);
     account.tail = tail;
@@ -501,14 +508,13 @@ export class Processor {
     );
   }
 
-  #decide({ agent, payment, salt, quote }: SignedPayment): LedgerTail {
+  #decide({ agent, payment, salt, quote, heldFor }: SignedPayment): LedgerTail {
     const { domain, hashPage, now } = this.#options;
-    const circumstances = this.#circumstances(agent, payment.line);
+    const circumstances = this.#circumstances(agent, payment.line, heldFor);
     const { profile } = circumstances;
+    const line = { ...payment.line, payee: heldFor ?? payment.line.payee };
     const narrowed =
-      quote === undefined || profile === undefined
-        ? profile
-        : narrow(payment.line, quote, { domain, profile, now: now() });
+      quote === undefined || profile === undefined ? profile : narrow(line, quote, { domain, profile, now: now() });
     return decide({ payment, salt }, { ...circumstances, profile: narrowed }, hashPage);
   }
 
@@ -561,6 +567,7 @@ export class Processor {
   #circumstances(
     agent: Address,
     { payee }: Pick<Line, "payee">,
+    heldFor?: Address,
   ): Circumstances & { profile: PayeeProfile | undefined } {
     const { store, now, impossible = [], maxSkew = 60n } = this.#options;
     const record = store.mandateOf(agent);
@@ -575,12 +582,13 @@ export class Processor {
       );
     }
     if (this.#fenced.has(agent)) throw booksBehind(agent, null, tail.position.seq);
+    expectHeld(record, payee, heldFor);
     return {
       record,
       tail,
       reserved,
       spending,
-      profile: limited ? store.payee(payee) : undefined,
+      profile: limited ? store.payee(heldFor ?? payee) : undefined,
       impossible,
       now: now(),
     };
@@ -643,6 +651,30 @@ function tailOf(store: Store, domain: Domain, agent: Address): LedgerTail {
   const base = full === 0n ? start.base : store.headAt(agent, full);
   const lines = store.payments(agent, full + 1n, seq).map(({ payment }) => payment.line);
   return { position: { seq, spent, base, lines }, salt: full === seq ? null : last.salt };
+}
+
+/**
+ * Under terms with a dispute module a payment goes to the hold of a payee, and to nothing else; without, to no hold.
+ * @throws BursarError `not-held`
+ */
+function expectHeld({ mandate, terms }: MandateRecord, account: Address, heldFor: Address | undefined): void {
+  const { dispute } = terms;
+  if (dispute === undefined && heldFor === undefined) return;
+  const hold =
+    dispute === undefined || heldFor === undefined
+      ? null
+      : holdOf(dispute.module, mandate.agent, heldFor, BigInt(dispute.holdback));
+  if (hold === account) return;
+  throw new BursarError(
+    "not-held",
+    dispute === undefined
+      ? "The mandate's terms name no dispute module: nothing is paid to holds."
+      : `Payments of this mandate wait ${dispute.holdback} seconds in holds of ${dispute.module}; ${account} is none of ${heldFor ?? "a payee that is named"}.`,
+    { value: account, limit: hold ?? "none" },
+    dispute === undefined
+      ? "Pay the payee itself."
+      : "Pay the payee's hold and name the payee in `heldFor`; a payee that takes no holds cannot be paid.",
+  );
 }
 
 function booksBehind(agent: Address, onChain: bigint | null, known: bigint): BursarError {

@@ -23,6 +23,11 @@ CREATE TABLE IF NOT EXISTS payee (
   host TEXT NOT NULL,
   category TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS hold (
+  account TEXT PRIMARY KEY,
+  payee TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS hold_payee ON hold (payee);
 CREATE TABLE IF NOT EXISTS batch (
   id INTEGER PRIMARY KEY,
   state TEXT NOT NULL CHECK (state IN ('planned', 'proving', 'proved', 'submitted', 'settled', 'failed')),

@@ -8,7 +8,9 @@ import { Answers, type InclusionProver } from "./answers.ts";
 import { ApiKeys } from "./api-keys.ts";
 import type { Chain } from "./chain.ts";
 import { DirectSettler } from "./direct.ts";
+import { EvidenceBook } from "./evidence-book.ts";
 import { aep2Routes } from "./http/aep2.ts";
+import { disputeRoutes } from "./http/disputes.ts";
 import type { Place } from "./http/info.ts";
 import { intentRoutes } from "./http/intents.ts";
 import { Metrics } from "./http/metrics.ts";
@@ -180,6 +182,7 @@ export async function startService(parts: ServiceParts): Promise<Service> {
       (readers) =>
         intentRoutes({ intents, domain, now, mayRead: (request, mandate) => readers.mayRead(request, mandate) }),
       () => payeeRoutes(processor, store, new Profiles(store.database)),
+      (readers) => disputeRoutes({ chain, book: new EvidenceBook(store.database), readers, now }),
       () =>
         x402Routes({
           processor,

@@ -195,6 +195,21 @@ export class Store {
     return this.database.get("SELECT * FROM payee WHERE address = ?", address) as unknown as PayeeProfile | undefined;
   }
 
+  /** Keeps whose hold an account is. */
+  addHold(account: Address, payee: Address): void {
+    this.database.run(
+      "INSERT INTO hold (account, payee) VALUES (?, ?) ON CONFLICT (account) DO NOTHING",
+      account,
+      payee,
+    );
+  }
+
+  /** The payee whose hold an account is, or else the account itself. */
+  holderOf(account: Address): Address {
+    const row = this.database.get("SELECT payee FROM hold WHERE account = ?", account);
+    return row === undefined ? account : (text(row, "payee") as Address);
+  }
+
   payees(): PayeeProfile[] {
     return this.database.all("SELECT * FROM payee ORDER BY name, address") as unknown as PayeeProfile[];
   }
@@ -655,16 +670,19 @@ const STATUS = `CASE
   WHEN b.state = 'submitted' THEN 'submitted'
   ELSE 'accepted' END`;
 
+/** The payee whose hold was paid. */
+const holder = (payee: string): string => `(SELECT h.payee FROM hold AS h WHERE h.account = ${payee})`;
+
 /** One kind of ledger lines, filtered, the newest first, and no more than are wanted in all. */
 function linesOf(from: string, line: Readonly<Record<string, string>>): string {
   const { agent, payee, kind, status, rail, at, position } = line;
   return `SELECT * FROM (
     SELECT ${LINE.map((column) => `${line[column]} AS ${column}`).join(", ")}, m.owner, m.terms
     FROM ${from}
-    WHERE (?3 IS NULL OR ${agent} = ?3) AND (?4 IS NULL OR m.owner = ?4) AND (?5 IS NULL OR ${payee} = ?5)
+    WHERE (?3 IS NULL OR ${agent} = ?3) AND (?4 IS NULL OR m.owner = ?4) AND (?5 IS NULL OR ${payee} = ?5 OR ${holder(payee!)} = ?5)
       AND (?6 IS NULL OR ${kind} = ?6) AND (?7 IS NULL OR ${status} = ?7) AND (?8 IS NULL OR ${rail} = ?8)
       AND (?9 IS NULL OR ${at} >= ?9) AND (?10 IS NULL OR ${at} <= ?10) AND (?11 IS NULL OR ${position} < ?11)
-      AND (?13 IS NULL OR ?13 IN (${agent}, m.owner, ${payee}))
+      AND (?13 IS NULL OR ?13 IN (${agent}, m.owner, ${payee}, ${holder(payee!)}))
     ORDER BY ${position} DESC LIMIT ?12)`;
 }
 

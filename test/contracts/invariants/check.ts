@@ -2,7 +2,7 @@ import type { Address } from "@bursar/protocol";
 import { expect } from "chai";
 import type { BaseContract, Result } from "ethers";
 
-import { connection } from "../fixture.ts";
+import { ethers } from "../fixture.ts";
 import type { Ghost, GhostMandate } from "./ghost.ts";
 import { remaining } from "./ghost.ts";
 import type { Play } from "./play.ts";
@@ -256,8 +256,8 @@ function arbiterProbes({ arbiter }: World, ghost: Ghost): Probe[] {
 
 /** I1 of the arbiters' ether: bonds, the fees of cases that wait, and what is owed. */
 async function checkEther({ addresses }: World, ghost: Ghost): Promise<void> {
-  const held = await connection.provider.request({ method: "eth_getBalance", params: [addresses.arbiter, "latest"] });
+  const held = await ethers.provider.getBalance(addresses.arbiter);
   const bonds = sum(ghost.arbiters.map(({ bond }) => bond));
   const fees = FEE * BigInt(ghost.cases.filter(({ status }) => status === "waiting").length);
-  expect(BigInt(held as string), "I1 ether").to.equal(bonds + fees + sum([...ghost.owedTo.values()]));
+  expect(held, "I1 ether").to.equal(bonds + fees + sum([...ghost.owedTo.values()]));
 }

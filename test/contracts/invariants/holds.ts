@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { WINDOWS } from "../../../deploy/index.ts";
 import type { GhostArbiter, GhostCase, GhostDispute, GhostHold, GhostReceipt } from "./ghost.ts";
 import { most } from "./ghost.ts";
-import { attempt, everyone, index, kind, pick, twoOf, type Kind, type Play } from "./play.ts";
+import { attempt, everyone, index, kind, pick, prefer, twoOf, type Kind, type Play } from "./play.ts";
 import { arbiters, DEADLINES, FEE, RULE_WITHIN, STAKE, stranger } from "./world.ts";
 
 const PARTS = 64n;
@@ -114,22 +114,21 @@ const disputes: Kind[] = [
       kind: fc.constantFrom("not-delivered" as const, "other" as const),
     }),
     async (play, drawn) => {
-      const bought = play.ghost.receipts.filter(
-        ({ mandate, payment }) =>
-          play.ghost.holds.some(({ address }) => address === payment.line.payee) &&
-          (drawn.index % 8 === 0 || payment.seq <= mandate.seq),
+      const bought = play.ghost.receipts.filter(({ payment }) =>
+        play.ghost.holds.some(({ address }) => address === payment.line.payee),
       );
-      const receipt = pick(bought, drawn.index);
+      const receipt = prefer(bought.slice(-4), drawn.index, ({ mandate, payment }) => payment.seq <= mandate.seq);
       if (receipt) await file(play, receipt, drawn);
     },
   ),
   kind(
     "answer dispute",
     12,
-    fc.record({ index, isEvidence: fc.boolean(), by: fc.nat({ max: 4 }) }),
-    async (play, { index, isEvidence, by }) => {
-      const dispute = pick(play.ghost.disputes, index);
+    fc.record({ index, isOdd: fc.constantFrom(false, false, false, true), by: fc.nat({ max: 4 }) }),
+    async (play, { index, isOdd, by }) => {
+      const dispute = prefer(play.ghost.disputes, index, ({ status }) => status === "filed");
       if (!dispute) return;
+      const isEvidence = isOdd !== (dispute.kind === "other");
       const { payment } = dispute.receipt;
       const { time } = play.clock;
       const sender = by === 0 ? stranger : dispute.hold.payee;
@@ -160,7 +159,7 @@ const disputes: Kind[] = [
     12,
     fc.record({ index, by: fc.constantFrom("owner", "payee", "stranger"), fee: fc.constantFrom(FEE, FEE, FEE, 1n) }),
     async (play, drawn) => {
-      const dispute = pick(play.ghost.disputes, drawn.index);
+      const dispute = prefer(play.ghost.disputes, drawn.index, ({ status }) => status === "answered");
       if (dispute) await escalate(play, dispute, drawn);
     },
   ),
@@ -173,7 +172,7 @@ const disputes: Kind[] = [
       finish(play, dispute, "refunded");
   }),
   kind("resolve dispute", 5, fc.record({ index, by: index }), async (play, drawn) => {
-    const dispute = pick(play.ghost.disputes, drawn.index);
+    const dispute = prefer(play.ghost.disputes, drawn.index, isOpen);
     if (dispute) await resolveDispute(play, dispute, pick(everyone, drawn.by)!);
   }),
 ];
@@ -194,14 +193,15 @@ async function file(
     agentSignature,
     processorSignature,
   };
-  let limit = settleBy + WINDOWS.grace + hold.holdback + hold.holdback / PARTS + 1n;
-  if (mandate.state === "fallback") limit += WINDOWS.cure + WINDOWS.claim;
+  const limit = settleBy + WINDOWS.grace + hold.holdback + hold.holdback / PARTS + 1n;
+  const isSettled = seq <= mandate.seq;
+  const isClaimed = !isSettled && ghost.paidOf.get(`${mandate.address} ${seq}`) === receipt.id;
   const isKnown = ghost.disputes.some((one) => one.hold.mandate === mandate && one.receipt.payment.seq === seq);
   const allowed =
     by === "owner" &&
     settleBy <= mandate.processor.keyUntil.get(key)! &&
     settleBy <= time + WINDOWS.settleBy &&
-    time <= limit &&
+    (isClaimed || (isSettled && time <= limit)) &&
     !isKnown &&
     line.amount <= waitingIn(play, hold, time);
   const call = world.disputes.file.populateTransaction(
@@ -267,6 +267,8 @@ export async function resolveDispute(play: Play, dispute: GhostDispute, by: Call
   if (await attempt(play, "I13 resolve dispute", allowed, by, call)) finish(play, dispute, status);
 }
 
+const isWaiting = ({ status }: GhostCase): boolean => status === "waiting";
+
 const rulings: Kind[] = [
   kind(
     "rule",
@@ -274,7 +276,7 @@ const rulings: Kind[] = [
     fc.record({ index, ruling: fc.bigInt({ min: 0n, max: 3n }), isOther: fc.nat({ max: 4 }) }),
     async (play, { index, ruling, isOther }) => {
       const { ghost, world, clock } = play;
-      const one = pick(ghost.cases, index);
+      const one = prefer(ghost.cases, index, isWaiting);
       if (!one) return;
       const { time } = clock;
       const sender = isOther === 0 ? stranger : one.arbiter.account;
@@ -286,7 +288,7 @@ const rulings: Kind[] = [
     },
   ),
   kind("expire", 5, fc.record({ index, by: index }), async (play, drawn) => {
-    const one = pick(play.ghost.cases, drawn.index);
+    const one = prefer(play.ghost.cases, drawn.index, isWaiting);
     if (one) await expire(play, one, pick(everyone, drawn.by)!);
   }),
   kind("deliver", 2, fc.record({ index }), async (play, drawn) => {

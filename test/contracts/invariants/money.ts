@@ -44,6 +44,7 @@ import {
   kind,
   payeeOf,
   pick,
+  prefer,
   sums,
   twoOf,
   units,
@@ -105,7 +106,7 @@ const surroundings: Kind[] = [
     fc.record({
       seconds: fc.oneof(
         { weight: 10, arbitrary: fc.bigInt({ min: 60n, max: 2n * 3_600n }) },
-        { weight: 10, arbitrary: fc.bigInt({ min: 3_600n, max: 30n * 3_600n }) },
+        { weight: 6, arbitrary: fc.bigInt({ min: 3_600n, max: 30n * 3_600n }) },
         { weight: 1, arbitrary: fc.bigInt({ min: 3n * DAY, max: 20n * DAY }) },
       ),
     }),
@@ -193,7 +194,8 @@ const mandates: Kind[] = [
     6,
     fc.record({ index, ahead: fc.bigInt({ min: 0n, max: 2n }), direct: units, honest: fc.boolean() }),
     async (play, { index, ahead, direct, honest }) => {
-      const mandate = pick(play.ghost.mandates, index);
+      const isWaiting = ({ state, acknowledged }: GhostMandate): boolean => state === "revoked" && !acknowledged;
+      const mandate = prefer(play.ghost.mandates, index, isWaiting);
       if (!mandate) return;
       const { time } = play.clock;
       const allowed = mandate.state === "revoked" && !mandate.acknowledged && isAnswerable(mandate, time);
@@ -259,7 +261,7 @@ export async function close(play: Play, mandate: GhostMandate): Promise<boolean>
 const debits: Kind[] = [
   kind(
     "settle",
-    30,
+    24,
     fc.record({
       index,
       also: index,
@@ -267,7 +269,7 @@ const debits: Kind[] = [
       amounts: fc.array(units, { minLength: 1, maxLength: 3 }),
       to: payeeOf,
       isHonest: fc.constantFrom(true, true, false),
-      wrong: fc.constantFrom("nothing", "nothing", "nothing", "nothing", "nothing", "credits", "sender", "evaluation"),
+      wrong: fc.constantFrom(..."nothing ".repeat(9).trim().split(" "), "credits", "sender", "evaluation"),
     }),
     async (play, drawn) => {
       await settle(play, drawn);
@@ -461,15 +463,27 @@ interface SettleDraw {
   readonly wrong: string;
 }
 
-/** Settles a row of one or two mandates through the real settlement contract, whose verifier believes everything. */
 async function settle(play: Play, drawn: SettleDraw): Promise<void> {
-  const { world, ghost, clock } = play;
+  const { ghost } = play;
   const chosen = new Set([
     pick(ghost.mandates, drawn.index),
     ...(drawn.isAlone ? [] : [pick(ghost.mandates, drawn.also)]),
   ]);
+  await settleRows(
+    play,
+    [...chosen].filter((mandate) => mandate !== undefined),
+    drawn,
+  );
+}
+
+/** Settles rows of one or two mandates through the real settlement contract, whose verifier believes everything. */
+export async function settleRows(
+  play: Play,
+  chosen: readonly GhostMandate[],
+  drawn: Omit<SettleDraw, "index" | "also" | "isAlone">,
+): Promise<void> {
+  const { world, ghost, clock } = play;
   const parts = [...chosen]
-    .filter((mandate) => mandate !== undefined)
     .sort((one, two) => (BigInt(one.address) < BigInt(two.address) ? -1 : 1))
     .map((mandate) => partOf(play, mandate, drawn));
   if (parts.length === 0) return;
@@ -502,7 +516,11 @@ async function settle(play: Play, drawn: SettleDraw): Promise<void> {
   parts.forEach((part, row) => advance(play, part, row, batch));
 }
 
-function partOf(play: Play, mandate: GhostMandate, { amounts, to, isHonest }: SettleDraw): Part {
+function partOf(
+  play: Play,
+  mandate: GhostMandate,
+  { amounts, to, isHonest }: Omit<SettleDraw, "index" | "also" | "isAlone">,
+): Part {
   const lines = amounts.map((amount, i): Line => {
     const seq = mandate.seq + 1n + BigInt(i);
     const receipt = play.ghost.receipts.find((one) => one.mandate === mandate && one.payment.seq === seq);

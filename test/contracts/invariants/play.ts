@@ -64,6 +64,12 @@ export const payeeOf = fc.constantFrom(0, 1, 2, 2);
 
 export const pick = <T>(list: readonly T[], at: number): T | undefined => list[at % Math.max(list.length, 1)];
 
+/** Mostly one for which the step can succeed, now and then any. */
+export function prefer<T>(list: readonly T[], at: number, isRipe: (one: T) => boolean): T | undefined {
+  const ripe = at % 8 === 0 ? [] : list.filter(isRipe);
+  return pick(ripe.length > 0 ? ripe : list, at);
+}
+
 /** Everyone who calls: all of them may try everything. */
 export const everyone = [...owners, ...operators, ...payees, ...arbiters, stranger, deployer];
 
@@ -90,10 +96,10 @@ const coder = AbiCoder.defaultAbiCoder();
 /** The escrow's sub-account of a controller and a salt. */
 export function subAccount(controller: Address, salt: string): Address {
   const hash = keccak256(coder.encode(["address", "bytes32"], [controller, salt]));
-  return getAddress(`0xb0a5${hash.slice(-40, -4)}`) as Address;
+  return getAddress(`0x737562${hash.slice(-34)}`) as Address;
 }
 
-export const isSubAccount = (account: Address): boolean => account.toLowerCase().startsWith("0xb0a5");
+export const isSubAccount = (account: Address): boolean => account.toLowerCase().startsWith("0x737562");
 export const saltOf = (account: Address): string => zeroPadValue(account, 32);
 
 /** The id under which contracts know a payment, whatever time its receipt promises. */

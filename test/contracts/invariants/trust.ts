@@ -3,7 +3,7 @@ import { id } from "ethers";
 import fc from "fast-check";
 
 import { WINDOWS } from "../../../deploy/index.ts";
-import { accountAt } from "./money.ts";
+import { accountAt, settleRows } from "./money.ts";
 import {
   BURNED,
   DEPOSIT,
@@ -31,6 +31,7 @@ import {
   kind,
   payeeOf,
   pick,
+  prefer,
   subAccount,
   sums,
   twoOf,
@@ -62,6 +63,21 @@ const receipts: Kind[] = [
     async (play, drawn) => {
       const mandate = pick(play.ghost.mandates, drawn.index);
       if (mandate) await promise(play, mandate, { ...drawn, isFork: drawn.isFork === 0 });
+    },
+  ),
+];
+
+/** A payment is promised and settled at once, or another one in its place. */
+const purchases: Kind[] = [
+  kind(
+    "buy",
+    24,
+    fc.record({ index, amount: units, to: payeeOf, isHonest: fc.constantFrom(true, true, true, false) }),
+    async (play, { index, amount, to, isHonest }) => {
+      const mandate = prefer(play.ghost.mandates, index, ({ state }) => state === "open");
+      if (!mandate) return;
+      await promise(play, mandate, { ahead: 0n, amount, to, settleIn: WINDOWS.settleBy, isFork: false });
+      await settleRows(play, [mandate], { amounts: [amount], to: 1, isHonest, wrong: "nothing" });
     },
   ),
 ];
@@ -104,8 +120,11 @@ const isOfKey = ({ mandate, key, payment }: GhostReceipt): boolean =>
 /** Whether claims and challenges take the receipt, `late` seconds after the claims' last. */
 function isReceipted(receipt: GhostReceipt, time: bigint, late = 0n): boolean {
   const end = endedAt(receipt.mandate);
-  const latest = end + WINDOWS.acknowledge + WINDOWS.settleBy;
-  return time <= end + TAIL + late && receipt.payment.settleBy <= latest && isOfKey(receipt);
+  return (
+    time <= end + TAIL + late &&
+    receipt.payment.settleBy <= end + WINDOWS.acknowledge + WINDOWS.settleBy &&
+    isOfKey(receipt)
+  );
 }
 
 const claims: Kind[] = [
@@ -115,13 +134,12 @@ const claims: Kind[] = [
     fc.record({ indices: fc.array(index, { minLength: 1, maxLength: 2 }), by: index }),
     async (play, { indices, by }) => {
       const { world, ghost, clock } = play;
-      const unsettled = ghost.receipts.filter(({ mandate, payment }) => payment.seq > mandate.seq);
+      const { time } = clock;
       const chosen = indices
-        .map((at) => pick(at % 8 === 0 ? ghost.receipts : unsettled, at))
+        .map((at) => prefer(ghost.receipts, at, (receipt) => mayFile(play, receipt, time)))
         .filter((one) => one !== undefined);
       if (chosen.length === 0) return;
       const sender = pick(everyone, by)!;
-      const { time } = clock;
       const isMixed = chosen.some(({ mandate }) => mandate.processor !== chosen[0]!.mandate.processor);
       const allowed =
         !isMixed &&
@@ -132,18 +150,18 @@ const claims: Kind[] = [
     },
   ),
   kind("resolve", 14, fc.record({ index, by: index }), async (play, drawn) => {
-    const receipt = pick([...play.ghost.claims.values()], drawn.index)?.receipt;
+    const claim = prefer([...play.ghost.claims.values()], drawn.index, ({ status }) => status === "filed");
+    const receipt = claim?.receipt;
     if (receipt) await resolve(play, receipt, pick(everyone, drawn.by)!);
   }),
 ];
 
 const isMissed = ({ payment }: GhostReceipt, time: bigint): boolean => time > payment.settleBy + WINDOWS.grace;
 
-/** Whether the owner permitted such a payment, whoever signed it. */
-function isPermitted({ mandate, payment }: GhostReceipt): boolean {
-  const { payee, amount } = payment.line;
-  return amount <= mandate.paymentCap && (mandate.payees.length === 0 || mandate.payees.includes(payee));
-}
+/** P2: no claim and no challenge for what its mandate does not allow. */
+const isWithinLimits = ({ mandate, payment }: GhostReceipt): boolean =>
+  payment.line.amount <= mandate.paymentCap &&
+  (mandate.payees.length === 0 || mandate.payees.includes(payment.line.payee));
 
 function mayFile({ ghost }: Play, receipt: GhostReceipt, time: bigint): boolean {
   const { mandate, payment } = receipt;
@@ -152,7 +170,7 @@ function mayFile({ ghost }: Play, receipt: GhostReceipt, time: bigint): boolean 
     !ghost.claims.has(receipt.id) &&
     payment.seq > mandate.seq &&
     (isMissed(receipt, time) || isAbandoned(mandate, time)) &&
-    isPermitted(receipt)
+    isWithinLimits(receipt)
   );
 }
 
@@ -221,6 +239,8 @@ function payFromLock({ ghost }: Play, mandate: GhostMandate, payee: Address, amo
   return paid;
 }
 
+const isUnanswered = ({ status }: GhostChallenge): boolean => status === "open";
+
 const challenges: Kind[] = [
   kind("equivocate", 3, fc.record({ first: index, second: index, by: index }), async (play, drawn) => {
     const { world, ghost, clock } = play;
@@ -252,9 +272,9 @@ const challenges: Kind[] = [
     const { time } = clock;
     const allowed =
       isReceipted(receipt, time, LATE_CHALLENGES) &&
-      receipt.payment.seq <= receipt.mandate.seq &&
+      isWithinLimits(receipt) &&
       receipt.payment.spent <= receipt.mandate.budget &&
-      isPermitted(receipt) &&
+      receipt.payment.seq <= receipt.mandate.seq &&
       !ghost.challenges.has(receipt.id) &&
       !ghost.paused;
     const call = world.challenges.challenge.populateTransaction(receipt.payment);
@@ -274,12 +294,12 @@ const challenges: Kind[] = [
     8,
     fc.record({ index, by: index, wrong: fc.constantFrom("nothing", "nothing", "nothing", "row", "proof", "credits") }),
     async (play, drawn) => {
-      const challenge = pick([...play.ghost.challenges.values()], drawn.index);
+      const challenge = prefer([...play.ghost.challenges.values()], drawn.index, isUnanswered);
       if (challenge) await answer(play, challenge, { ...drawn, by: pick(everyone, drawn.by)! });
     },
   ),
   kind("uphold", 6, fc.record({ index, by: index }), async (play, drawn) => {
-    const challenge = pick([...play.ghost.challenges.values()], drawn.index);
+    const challenge = prefer([...play.ghost.challenges.values()], drawn.index, isUnanswered);
     if (challenge) await uphold(play, challenge, pick(everyone, drawn.by)!);
   }),
 ];
@@ -454,4 +474,4 @@ export async function registerProcessors(play: Play, bond: bigint): Promise<void
   }
 }
 
-export const trust: readonly Kind[] = [...receipts, ...claims, ...challenges, ...bonds];
+export const trust: readonly Kind[] = [...receipts, ...purchases, ...claims, ...challenges, ...bonds];

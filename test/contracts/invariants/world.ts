@@ -143,8 +143,8 @@ export class Clock {
     this.time += 1n;
     try {
       const transaction = { from, to, data, value: `0x${value.toString(16)}`, gas: GAS };
-      const hash = await connection.provider.request({ method: "eth_sendTransaction", params: [transaction] });
-      this.last = hash as string;
+      const sent: unknown = await connection.provider.request({ method: "eth_sendTransaction", params: [transaction] });
+      this.last = String(sent);
       return true;
     } catch (error) {
       this.failure = String(error);

@@ -6,6 +6,7 @@ import {
   BursarError,
   formatAmount,
   headHex,
+  holdOf,
   parseAddress,
   parseAmount,
   parseLedgerState,
@@ -49,8 +50,14 @@ import { now, type Session } from "./session.ts";
 
 export async function deployRail(session: Session, output: Output): Promise<void> {
   const signer = await session.account("deployer");
+  const settings = settingsOf(session.chainId, process.env);
+  const { disputes } = settings;
+  // On a local chain the key «arbiter» of this machine decides, unless others are named.
+  if (session.local && disputes?.arbiters.length === 0) {
+    settings.disputes = { ...disputes, arbiters: [(await session.keys.loadOrCreate("arbiter")).address as Address] };
+  }
   const deployment = await deploy(signer, session.provider, {
-    settings: settingsOf(session.chainId, process.env),
+    settings,
     folder: session.options.deployments,
     begin: (title) => progress(output, title),
     log: (message) => progress(output, `  ${message}`),
@@ -65,6 +72,7 @@ export async function deployRail(session: Session, output: Output): Promise<void
         ["Escrow", escrow ?? ""],
         ["MandateRegistry", registry ?? ""],
         ["BatchSettlement", settlement ?? ""],
+        ["Disputes", deployment.disputes ?? "none: name arbiters in BURSAR_ARBITERS"],
         ...Object.entries(tokens).map(([symbol, token]) => [symbol, token]),
         ...Object.entries(circuits).map(([name, circuitId]) => [`circuit ${name}`, circuitId]),
       ],
@@ -130,6 +138,7 @@ export interface MandateDraft {
   host: string[];
   category: string[];
   payee: string[];
+  holdback?: number;
   processor?: string;
   token?: string;
 }
@@ -145,6 +154,7 @@ export async function openMandate(
     purpose: draft.purpose,
     categories: draft.category,
     hosts: draft.host,
+    ...disputeTerms(session, draft.holdback),
   });
   const owner = await session.account("owner");
   const processor = await session.processor();
@@ -177,6 +187,18 @@ export async function openMandate(
     { mandate, terms, transaction: mined?.hash, registered: own },
     `Mandate of agent ${mandate.agent} is open (transaction ${mined?.hash}).` +
       (own ? "" : ` Register it with its processor: POST /mandates.`),
+  );
+}
+
+function disputeTerms(session: Session, holdback: number | undefined): Pick<Terms, "dispute"> {
+  if (holdback === undefined) return {};
+  const { disputes } = session.rail;
+  if (disputes !== undefined) return { dispute: { module: disputes, holdback: String(holdback) } };
+  throw new BursarError(
+    "wrong-chain",
+    "No payment can be disputed on this chain.",
+    { value: session.chainId },
+    "Name arbiters in BURSAR_ARBITERS and run `bursar deploy`.",
   );
 }
 
@@ -222,6 +244,9 @@ export function plainWords(mandate: Mandate, terms: Terms): string {
     `  hosts           ${listed(terms.hosts, "any")}`,
     `  categories      ${listed(terms.categories, "any")}`,
     `  processor       ${mandate.processor}`,
+    ...(terms.dispute === undefined
+      ? []
+      : [`  disputes        payments wait ${terms.dispute.holdback} seconds in holds of ${terms.dispute.module}`]),
   ].join("\n");
 }
 
@@ -291,12 +316,15 @@ export async function pay(
   );
   const state = existsSync(path) ? { state: parseLedgerState(JSON.parse(readFileSync(path, "utf8"))) } : {};
   const ledger = new AgentLedger({ domain: session.domain, agent, secret: saltSecret(wallet), ...state });
-  const { payment, salt } = ledger.draft({ payee, amount, ref: refOf(purchase) });
+  const dispute = session.store.mandate(agent)?.terms.dispute;
+  const account = dispute === undefined ? payee : holdOf(dispute.module, agent, payee, BigInt(dispute.holdback));
+  const { payment, salt } = ledger.draft({ payee: account, amount, ref: refOf(purchase) });
   keep(path, ledger);
   const signature = await signPayment(wallet, session.domain, payment);
   const send = purchase.processorUrl ? overHttp(purchase.processorUrl) : await inProcess(session);
   try {
-    const answer = await send({ agent, payment, signature, salt });
+    const held = dispute === undefined ? {} : { heldFor: payee };
+    const answer = await send({ agent, payment, signature, salt, ...held });
     ledger.commit();
     keep(path, ledger);
     report(
@@ -444,7 +472,7 @@ export function ledger(session: Session, output: Output, filter: LedgerFilter, c
   report(
     output,
     entries,
-    ledgerTable(entries, (payee) => store.payee(payee as Address)?.name ?? short(payee)),
+    ledgerTable(entries, (payee) => store.payee(store.holderOf(payee as Address))?.name ?? short(payee)),
   );
   return Promise.resolve();
 }

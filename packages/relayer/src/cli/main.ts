@@ -5,7 +5,9 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 
 import * as commands from "./commands.ts";
 import type { LedgerFilter } from "../records.ts";
+import { addArbiterCommands } from "./arbiters.ts";
 import { addBondCommands } from "./bonds.ts";
+import { addDisputeCommands } from "./disputes.ts";
 import { addIntentCommands } from "./intents.ts";
 import { address, amount, between, commonOptions, moment, readConfigFile, serviceOptions } from "./options.ts";
 import { EXIT, fail, type Output } from "./report.ts";
@@ -93,6 +95,8 @@ function build(output: Output): Command {
     );
 
   addBondCommands(program, { output, within });
+  addDisputeCommands(program, { output, within });
+  addArbiterCommands(program, { output, within });
 
   const payee = program.command("payee").description("payees that this processor knows");
   payee
@@ -126,6 +130,7 @@ function build(output: Output): Command {
     .option("--host <glob...>", "hosts it may buy from (enforced by the processor)", [])
     .option("--category <name...>", "categories it may buy (enforced by the processor)", [])
     .option("--payee <address...>", "at most 8 payees, none means anyone (enforced by contract and proof)", [])
+    .option("--holdback <seconds>", "payments wait so long in holds, where they can be disputed", between(0, 604_800))
     .option("--processor <address>", "who checks and settles; this machine's processor key by default")
     .option("--token <symbol or address>", "which token")
     .option("--yes", "sign without asking")

@@ -26,6 +26,7 @@ const REFUSALS = [
   "above-budget",
   "payee-not-allowed",
   "payee-unknown",
+  "not-held",
   "off-mission-host",
   "off-mission-category",
   "above-price",
@@ -113,5 +114,5 @@ export function paymentRoutes(processor: Processor, readers: Readers): Routes {
 /** Who else than the agent may know of a payment, or that there is none: its owner, and the payee of one that there is. */
 function partiesOf(processor: Processor, agent: Address, payment: PaymentView | undefined): Address[] {
   const owner = processor.knows(agent) ? [processor.status(agent).mandate.owner] : [];
-  return payment === undefined ? owner : [...owner, payment.payee];
+  return payment === undefined ? owner : [...owner, payment.payee, processor.holderOf(payment.payee)];
 }

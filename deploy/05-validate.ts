@@ -3,10 +3,12 @@ import { Contract } from "ethers";
 
 import {
   BatchSettlement__factory,
+  BondedArbiter__factory,
   Bursar__factory,
   Challenges__factory,
   Claims__factory,
   DirectSettlement__factory,
+  Disputes__factory,
   Escrow__factory,
   MandateRegistry__factory,
   ProcessorRegistry__factory,
@@ -14,6 +16,7 @@ import {
 } from "../typechain-types/index.ts";
 import { readArtifact } from "./artifact.ts";
 import { circuitOf, inclusionOf } from "./01-verifiers.ts";
+import { arbitersOf } from "./04-disputes.ts";
 import type { Context, Step } from "./context.ts";
 
 /** Reads everything back from the chain and compares it with what was meant. */
@@ -24,6 +27,7 @@ export const validate: Step = {
     await validateWindows(context);
     await validateVerifiers(context);
     await validateTokens(context);
+    await validateDisputes(context);
     context.log("What stands on chain is what was meant.");
   },
 };
@@ -97,6 +101,25 @@ async function validateTokens({ deployment, provider }: Context): Promise<void> 
   for (const token of Object.values(deployment.tokens)) {
     expect(`Escrow.tokenOf(${token})`, await escrow.tokenOf(await escrow.tokenIdOf(token)), token);
   }
+}
+
+async function validateDisputes(context: Context): Promise<void> {
+  const { deployment, provider, settings } = context;
+  const meant = settings.disputes;
+  if (meant === undefined || !deployment.disputes || !deployment.arbiter) return;
+  const module = Disputes__factory.connect(deployment.disputes, provider);
+  const arbiter = BondedArbiter__factory.connect(deployment.arbiter, provider);
+  expect("Disputes.registry", await module.registry(), deployment.registry!);
+  expect("Disputes.escrow", await module.escrow(), deployment.escrow!);
+  expect("Disputes.processors", await module.processors(), deployment.processors!);
+  expect("Disputes.arbitrator", await module.arbitrator(), deployment.arbiter);
+  const deadlines = await module.deadlines();
+  for (const [name, value] of Object.entries(meant.deadlines))
+    expect(`Disputes.deadlines.${name}`, deadlines[name as keyof typeof meant.deadlines], value);
+  expect("BondedArbiter.arbiters", (await arbiter.arbiters()).join(" "), (await arbitersOf(context, meant)).join(" "));
+  expect("BondedArbiter.fee", await arbiter.fee(), meant.fee);
+  expect("BondedArbiter.stake", await arbiter.stake(), meant.stake);
+  expect("BondedArbiter.ruleWithin", await arbiter.ruleWithin(), meant.ruleWithin);
 }
 
 function expect(what: string, value: string | bigint, limit: string | bigint): void {
