@@ -173,7 +173,7 @@ describe("disputes over HTTP", function () {
 
     const shopAtChain = new NonceManager(shop.connect(rail.provider));
     await (await rail.owner.sendTransaction({ to: payee, value: 10n ** 18n })).wait();
-    await (await disputes.connect(shopAtChain).answer(1n, id("it was served") as Hex)).wait();
+    await (await disputes.connect(shopAtChain).answer(1n, id("it was served"))).wait();
     expect((await view()).choices.map(({ action }) => action)).to.include("escalate");
     expect((await ask(`/disputes/evidence/${hash}`, await as(judgeAddress, judge)))[0]).to.equal(403);
 
