@@ -57,7 +57,7 @@ describe("disputes over HTTP", function () {
     const hold = { module: rail.chain.rail.disputes!, holdback: HOLDBACK };
     agent = await rail.open({}, { ...OPEN_TERMS, dispute: hold });
     const account = holdOf(hold.module, agent.address, payee, BigInt(HOLDBACK));
-    const signed = { ...(await agent.sign(account, 100n)), heldFor: payee };
+    const signed = { ...(await agent.sign(account, 100n)), hold: { payee, holdback: BigInt(HOLDBACK) } };
     const { receipt, signature: receiptSignature } = await rail.processor.accept(signed);
     agent.ledger.commit();
     const { payment, signature } = signed;
@@ -173,7 +173,7 @@ describe("disputes over HTTP", function () {
 
     const shopAtChain = new NonceManager(shop.connect(rail.provider));
     await (await rail.owner.sendTransaction({ to: payee, value: 10n ** 18n })).wait();
-    await (await disputes.connect(shopAtChain).answer(1n, id("it was served") as Hex)).wait();
+    await (await disputes.connect(shopAtChain).answer(1n, id("it was served"))).wait();
     expect((await view()).choices.map(({ action }) => action)).to.include("escalate");
     expect((await ask(`/disputes/evidence/${hash}`, await as(judgeAddress, judge)))[0]).to.equal(403);
 
@@ -188,13 +188,20 @@ describe("disputes over HTTP", function () {
   it("I13: takes no payment of such a mandate that does not go to a hold of the payee that it names", async () => {
     const account = holdOf(evidence.hold!.module as Address, agent.address, payee, BigInt(HOLDBACK));
     const signed = await agent.sign(account, 5n);
-    for (const wrong of [{}, { heldFor: addressOf("another shop") }]) {
+    const holdback = BigInt(HOLDBACK);
+    const others = [
+      { payee: addressOf("another shop"), holdback },
+      { payee, holdback: holdback + 1n },
+    ];
+    for (const wrong of [{}, ...others.map((hold) => ({ hold }))]) {
       expect(await refusalOf(() => rail.processor.check({ ...signed, ...wrong }))).to.include({ code: "not-held" });
     }
-    expect(rail.processor.check({ ...signed, heldFor: payee }).remaining).to.equal(100_000n - 105n);
+    expect(rail.processor.check({ ...signed, hold: { payee, holdback } }).remaining).to.equal(100_000n - 105n);
     agent.ledger.discard();
     const plain = await rail.open();
     const free = await plain.sign(payee, 5n);
-    expect(await refusalOf(() => rail.processor.check({ ...free, heldFor: payee }))).to.include({ code: "not-held" });
+    expect(await refusalOf(() => rail.processor.check({ ...free, hold: { payee, holdback } }))).to.include({
+      code: "not-held",
+    });
   });
 });

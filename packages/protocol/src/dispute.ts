@@ -1,8 +1,8 @@
 import { AbiCoder, keccak256 } from "ethers";
 import { BursarError } from "./errors.ts";
 import { parseAddress } from "./schemas.ts";
-import { MAX_HOLDBACK } from "./terms.ts";
 import type { Address } from "./types.ts";
+import { MAX_HOLDBACK } from "./units.ts";
 
 /** The first three bytes of each sub-account in the escrow. */
 const SUB_ACCOUNT = "737562";

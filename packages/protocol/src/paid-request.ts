@@ -9,6 +9,7 @@ import {
   bytes32Schema,
   domainSchema,
   parseWire,
+  signedDeliverySchema,
   signedPaymentSchema,
   signedQuoteSchema,
   signedReceiptSchema,
@@ -17,13 +18,25 @@ import {
   uintSchema,
 } from "./schemas.ts";
 import { recoverStrict, verifySignature } from "./signature.ts";
-import { hashPayment, hashReceipt } from "./typed-data.ts";
-import type { Address, Domain, Hex, Mandate, SignedPayment, SignedQuote, SignedReceipt } from "./types.ts";
+import { hashDelivery, hashPayment, hashReceipt } from "./typed-data.ts";
+import type {
+  Address,
+  Domain,
+  Hex,
+  Mandate,
+  SignedDelivery,
+  SignedPayment,
+  SignedQuote,
+  SignedReceipt,
+} from "./types.ts";
+import { MAX_HOLDBACK } from "./units.ts";
 
 /** Request header with the payment (x402 v2, HTTP transport). */
 export const PAYMENT_HEADER = "PAYMENT-SIGNATURE";
 /** Header of a 402 answer with what is asked (x402 v2, HTTP transport). */
 export const PAYMENT_REQUIRED_HEADER = "PAYMENT-REQUIRED";
+/** Header of an answer with the payee's signed word that it served the payment. */
+export const DELIVERY_HEADER = "BURSAR-DELIVERY";
 /** The scheme under which Bursar payments stand in x402's `accepts`. */
 export const PAYMENT_SCHEME = "bursar";
 
@@ -102,6 +115,15 @@ export interface PaymentTerms {
   readonly processors: readonly Address[];
   /** The payee's signed offer for this very purchase, to be sent along with the payment. */
   readonly quote?: SignedQuote;
+  /** Where payments may wait for the payee, and how many seconds at most; absent, it is paid at once. */
+  readonly dispute?: AcceptedHolds;
+}
+
+/** The holds that a payee takes in place of payments to itself. */
+export interface AcceptedHolds {
+  readonly module: Address;
+  /** 0 … 604,800 seconds. */
+  readonly maxHoldback: bigint;
 }
 
 const networkSchema = z
@@ -123,6 +145,7 @@ const requirementsSchema = z.object({
     ref: bytes32Schema,
     processors: z.array(addressSchema).min(1).max(32),
     quote: signedQuoteSchema.optional(),
+    dispute: z.object({ module: addressSchema, maxHoldback: uintSchema(MAX_HOLDBACK) }).optional(),
   }),
 });
 
@@ -162,6 +185,7 @@ export function encodePaymentRequired(terms: PaymentTerms): string {
           ref: terms.ref,
           processors: terms.processors,
           ...(terms.quote === undefined ? {} : { quote: terms.quote }),
+          ...(terms.dispute === undefined ? {} : { dispute: terms.dispute }),
         },
       },
     ],
@@ -178,7 +202,7 @@ export function decodePaymentRequired(header: string): PaymentTerms {
   const entry = required.accepts.find((accept) => (accept as { scheme?: unknown } | null)?.scheme === PAYMENT_SCHEME);
   const asked = parseWire(requirementsSchema, entry);
   const { url, description } = required.resource;
-  const { registry, unitScale, ref, quote } = asked.extra;
+  const { registry, unitScale, ref, quote, dispute } = asked.extra;
   if (asked.amount % unitScale !== 0n) {
     throw new BursarError("malformed-input", `${asked.amount} base units are not whole units`, {
       value: asked.amount,
@@ -196,6 +220,7 @@ export function decodePaymentRequired(header: string): PaymentTerms {
     ...(description === undefined ? {} : { description }),
     processors: asked.extra.processors,
     ...(quote === undefined ? {} : { quote }),
+    ...(dispute === undefined ? {} : { dispute }),
   };
 }
 
@@ -207,6 +232,27 @@ export function encodePaymentHeader(paid: PaidRequest): string {
 /** The payment and receipt in {@link PAYMENT_HEADER}. @throws malformed-input */
 export function decodePaymentHeader(header: string): PaidRequest {
   return parseWire(paidRequestSchema, decodeJson(header)).payload;
+}
+
+/** Value of {@link DELIVERY_HEADER}: base64 of the signed delivery as JSON. */
+export function encodeDeliveryHeader(delivery: SignedDelivery): string {
+  return encodeJson(delivery);
+}
+
+/**
+ * The payee's signed word in {@link DELIVERY_HEADER}, if it is about this payment.
+ *
+ * @throws malformed-input, payment-mismatch, signature-*
+ */
+export function verifyDelivery(header: string, { domain, payment }: PaidRequest): SignedDelivery {
+  const signed = parseWire(signedDeliverySchema, decodeJson(header));
+  const { agent, seq, ref } = signed.delivery;
+  same("payment-mismatch", "agent", agent, payment.agent);
+  same("payment-mismatch", "seq", seq, payment.payment.seq);
+  same("payment-mismatch", "ref", ref, payment.payment.line.ref);
+  const payee = payment.hold?.payee ?? payment.payment.line.payee;
+  verifySignature(hashDelivery(domain, signed.delivery), signed.signature, payee);
+  return signed;
 }
 
 /** What a payee knows for itself when it checks a {@link PaidRequest}. */

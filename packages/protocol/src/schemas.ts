@@ -3,7 +3,7 @@ import { z } from "zod";
 import { BursarError } from "./errors.ts";
 import { isField } from "./field.ts";
 import type { Address, Hex } from "./types.ts";
-import { DECIMAL, MAX_AMOUNT, MAX_TOTAL } from "./units.ts";
+import { DECIMAL, MAX_AMOUNT, MAX_HOLDBACK, MAX_TOTAL } from "./units.ts";
 
 /** A canonical decimal string between `min` and `max`, as a bigint. */
 export function uintSchema(max: bigint, min = 0n) {
@@ -121,7 +121,7 @@ export const signedPaymentSchema = z.strictObject({
   signature: signatureSchema,
   salt: uintSchema(2n ** 248n - 1n),
   quote: signedQuoteSchema.optional(),
-  heldFor: addressSchema.optional(),
+  hold: z.strictObject({ payee: addressSchema, holdback: uintSchema(MAX_HOLDBACK) }).optional(),
 });
 
 export const receiptSchema = z.strictObject({

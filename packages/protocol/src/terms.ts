@@ -4,10 +4,7 @@ import { z } from "zod";
 import { BursarError } from "./errors.ts";
 import { addressSchema, parseWire } from "./schemas.ts";
 import type { Hex } from "./types.ts";
-import { DECIMAL } from "./units.ts";
-
-/** The longest holdback of a dispute module, in seconds. */
-export const MAX_HOLDBACK = 604_800n;
+import { DECIMAL, MAX_HOLDBACK } from "./units.ts";
 
 const LIST_LENGTH = 32;
 const CATEGORY = /^[a-z0-9]+(?:[-.][a-z0-9]+)*$/;

@@ -134,8 +134,14 @@ export interface SignedPayment {
   readonly salt: bigint;
   /** The payee's offer for this very purchase, if it made one. */
   readonly quote?: SignedQuote | undefined;
-  /** The payee whose hold is paid, under a mandate whose terms name a dispute module: see `holdOf`. */
-  readonly heldFor?: Address | undefined;
+  /** Whose hold is paid, under a mandate whose terms name a dispute module: see `holdOf`. */
+  readonly hold?: HoldFor | undefined;
+}
+
+/** The payee behind a hold, and the seconds that its money waits there. */
+export interface HoldFor {
+  readonly payee: Address;
+  readonly holdback: bigint;
 }
 
 /** A processor's answer to a payment. */

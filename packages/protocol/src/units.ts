@@ -10,6 +10,9 @@ const UNIT_DECIMALS = 6;
 const UNITS_PER_WHOLE = 10n ** BigInt(UNIT_DECIMALS);
 const MAX_TOKEN_DECIMALS = 24;
 
+/** The longest holdback of a dispute module, in seconds: seven days. */
+export const MAX_HOLDBACK = 604_800n;
+
 /** A canonical decimal number: `0`, or ASCII digits without leading zero, sign, space, point or exponent. */
 export const DECIMAL = /^(?:0|[1-9][0-9]{0,77})$/;
 const HUMAN_AMOUNT = /^(0|[1-9][0-9]{0,13})(?:\.([0-9]{1,6}))?$/;

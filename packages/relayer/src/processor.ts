@@ -17,6 +17,7 @@ import {
   type Domain,
   type ErrorCode,
   type Hex,
+  type HoldFor,
   type Line,
   type Mandate,
   type PageHash,
@@ -316,7 +317,7 @@ export class Processor {
   async accept(request: SignedPayment): Promise<SignedReceipt> {
     const digest = this.#authenticate(request);
     this.#options.admit?.(request.agent);
-    const outside = await this.#outside(request.agent, { payee: request.heldFor ?? request.payment.line.payee });
+    const outside = await this.#outside(request.agent, { payee: request.hold?.payee ?? request.payment.line.payee });
     const accepted = await this.#recorded(
       () => this.#take(request, digest, outside),
       (refusal) => this.#keepRefusal("proved", request, digest, refusal),
@@ -332,7 +333,7 @@ export class Processor {
     const { agent, payment } = request;
     const digest = this.#authenticate(request);
     const { mandate } = this.#options.store.mandateOf(agent);
-    const outside = await this.#outside(agent, { payee: request.heldFor ?? payment.line.payee });
+    const outside = await this.#outside(agent, { payee: request.hold?.payee ?? payment.line.payee });
     this.#earlier(request, digest) ?? this.#decide(request, outside);
     return { remaining: mandate.budget - payment.spent - this.#account(agent).reserved };
   }
@@ -493,7 +494,7 @@ export class Processor {
     const tail = this.#decide(request, outside);
     const acceptedAt = now();
     const settleBy = acceptedAt + settleWithin;
-    if (request.heldFor !== undefined) store.addHold(payment.line.payee, request.heldFor);
+    if (request.hold !== undefined) store.addHold(payment.line.payee, request.hold.payee);
     const accepted = store.addPayment({ agent, payment, signature, digest, salt, acceptedAt, settleBy });
     const account = this.#account(agent);
     account.tail = tail;
@@ -515,11 +516,11 @@ export class Processor {
     );
   }
 
-  #decide({ agent, payment, salt, quote, heldFor }: SignedPayment, outside: BursarError | null): LedgerTail {
+  #decide({ agent, payment, salt, quote, hold }: SignedPayment, outside: BursarError | null): LedgerTail {
     const { domain, hashPage, now } = this.#options;
-    const circumstances = this.#circumstances(agent, payment.line, heldFor);
+    const circumstances = this.#circumstances(agent, payment.line, hold);
     const { profile } = circumstances;
-    const line = { ...payment.line, payee: heldFor ?? payment.line.payee };
+    const line = { ...payment.line, payee: hold?.payee ?? payment.line.payee };
     const narrowed =
       quote === undefined || profile === undefined ? profile : narrow(line, quote, { domain, profile, now: now() });
     const tail = decide({ payment, salt }, { ...circumstances, profile: narrowed }, hashPage);
@@ -583,7 +584,7 @@ export class Processor {
   #circumstances(
     agent: Address,
     { payee }: Pick<Line, "payee">,
-    heldFor?: Address,
+    hold?: HoldFor,
   ): Circumstances & { profile: PayeeProfile | undefined } {
     const { store, now, impossible = [], maxSkew = 60n } = this.#options;
     const record = store.mandateOf(agent);
@@ -598,13 +599,14 @@ export class Processor {
       );
     }
     if (this.#fenced.has(agent)) throw booksBehind(agent, null, tail.position.seq);
-    expectHeld(record, payee, heldFor);
+    expectHeld(record, payee, hold);
+    if (hold !== undefined) expectCollects(hold.payee, [record.mandate.token, ...impossible]);
     return {
       record,
       tail,
       reserved,
       spending,
-      profile: limited ? store.payee(heldFor ?? payee) : undefined,
+      profile: limited ? store.payee(hold?.payee ?? payee) : undefined,
       impossible,
       now: now(),
     };
@@ -669,27 +671,41 @@ function tailOf(store: Store, domain: Domain, agent: Address): LedgerTail {
   return { position: { seq, spent, base, lines }, salt: full === seq ? null : last.salt };
 }
 
+/** @throws BursarError `payee-impossible` for a hold that could never pay anyone. */
+function expectCollects(payee: Address, impossible: readonly Address[]): void {
+  if (!impossible.includes(payee)) return;
+  throw new BursarError(
+    "payee-impossible",
+    `${payee} is the token or one of Bursar's contracts: its hold would be lost.`,
+    { value: payee },
+    "The payee's address is wrong: do not pay it.",
+  );
+}
+
 /**
  * Under terms with a dispute module a payment goes to the hold of a payee, and to nothing else; without, to no hold.
  * @throws BursarError `not-held`
  */
-function expectHeld({ mandate, terms }: MandateRecord, account: Address, heldFor: Address | undefined): void {
+function expectHeld({ mandate, terms }: MandateRecord, account: Address, hold: HoldFor | undefined): void {
   const { dispute } = terms;
-  if (dispute === undefined && heldFor === undefined) return;
-  const hold =
-    dispute === undefined || heldFor === undefined
-      ? null
-      : holdOf(dispute.module, mandate.agent, heldFor, BigInt(dispute.holdback));
-  if (hold === account) return;
+  if (dispute === undefined && hold === undefined) return;
+  if (dispute === undefined) {
+    throw new BursarError(
+      "not-held",
+      "The mandate's terms name no dispute module: nothing is paid to holds.",
+      { value: account },
+      "Pay the payee itself.",
+    );
+  }
+  const holdback = BigInt(dispute.holdback);
+  const expected =
+    hold?.holdback === holdback ? holdOf(dispute.module, mandate.agent, hold.payee, holdback) : "a hold of its payee";
+  if (expected === account) return;
   throw new BursarError(
     "not-held",
-    dispute === undefined
-      ? "The mandate's terms name no dispute module: nothing is paid to holds."
-      : `Payments of this mandate wait ${dispute.holdback} seconds in holds of ${dispute.module}; ${account} is none of ${heldFor ?? "a payee that is named"}.`,
-    { value: account, limit: hold ?? "none" },
-    dispute === undefined
-      ? "Pay the payee itself."
-      : "Pay the payee's hold and name the payee in `heldFor`; a payee that takes no holds cannot be paid.",
+    `Payments of this mandate wait ${holdback} seconds in holds of ${dispute.module}; ${account} is none.`,
+    { value: account, limit: expected },
+    "Pay the payee's hold and say whose it is; a payee that takes no holds cannot be paid.",
   );
 }
 

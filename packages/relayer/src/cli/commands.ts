@@ -321,14 +321,14 @@ export async function pay(
   const state = existsSync(path) ? { state: parseLedgerState(JSON.parse(readFileSync(path, "utf8"))) } : {};
   const ledger = new AgentLedger({ domain: session.domain, agent, secret: saltSecret(wallet), ...state });
   const dispute = session.store.mandate(agent)?.terms.dispute;
-  const account = dispute === undefined ? payee : holdOf(dispute.module, agent, payee, BigInt(dispute.holdback));
+  const hold = dispute && { payee, holdback: BigInt(dispute.holdback) };
+  const account = hold === undefined ? payee : holdOf(dispute!.module, agent, payee, hold.holdback);
   const { payment, salt } = ledger.draft({ payee: account, amount, ref: refOf(purchase) });
   keep(path, ledger);
   const signature = await signPayment(wallet, session.domain, payment);
   const send = purchase.processorUrl ? overHttp(purchase.processorUrl) : await inProcess(session);
   try {
-    const held = dispute === undefined ? {} : { heldFor: payee };
-    const answer = await send({ agent, payment, signature, salt, ...held });
+    const answer = await send({ agent, payment, signature, salt, ...(hold === undefined ? {} : { hold }) });
     ledger.commit();
     keep(path, ledger);
     report(

@@ -2,12 +2,15 @@ import {
   AgentLedger,
   bytes32Schema,
   BursarError,
+  DELIVERY_HEADER,
   hashPayment,
+  holdOf,
   parseAddress,
   parseWire,
   requestRef,
   signedReceiptSchema,
   toWire,
+  verifyDelivery,
   verifyPaid,
   verifySignature,
   type Address,
@@ -20,18 +23,19 @@ import {
   type PaidRequest,
   type PaidRequestTarget,
   type PaymentTerms,
+  type SignedDelivery,
   type SignedPayment,
   type SignedQuote,
   type SignedReceipt,
   type Terms,
 } from "@bursar/protocol";
 
-import { memoryBook, type LedgerBook } from "./book.ts";
+import { memoryBook, type Extras, type LedgerBook } from "./book.ts";
 import { units, type Money } from "./draft-intent.ts";
 import { assertExpected, assertMandate, type Expected } from "./expectation.ts";
 import { addressOf, newAccess, signPayment, type AgentKey } from "./key.ts";
 import { KeptLedger } from "./kept-ledger.ts";
-import { assertAllowed, assertOffer, fits, fitting, isFor } from "./limits.ts";
+import { assertAllowed, assertOffer, assertTakesHolds, fits, fitting, isFor } from "./limits.ts";
 import { askedAt, asksOf, deliver, prepare, refOf, type Prepared } from "./paid-fetch.ts";
 import {
   ProcessorClient,
@@ -52,6 +56,15 @@ export interface AgentHooks {
   readonly onRefusal?: (refusal: BursarError) => void;
   /** What is left of the budget, in units, has come to `lowAt` or below; told once. */
   readonly onLow?: (remaining: bigint) => void;
+  /** A payment that waits in a hold was answered without the payee's signed delivery: it may be disputed. */
+  readonly onUndelivered?: (paid: PaidRequest, reason: BursarError) => void;
+}
+
+/** What a paid answer was bought with. */
+export interface Bought {
+  readonly paid: PaidRequest;
+  /** The payee's signed word that it served it; only payees that take holds give one. */
+  readonly delivery: SignedDelivery | null;
 }
 
 /** How an agent works; what is not given has a default. */
@@ -153,6 +166,7 @@ export class Agent {
   readonly #patience: Patience;
   readonly #around: Surroundings;
   readonly #unclaimed = new Unclaimed();
+  readonly #bought = new WeakMap<Response, Bought>();
   #access: { readonly header: string; readonly expiresAt: bigint } | null = null;
   #reserved = 0n;
   #toldLow = false;
@@ -220,7 +234,7 @@ export class Agent {
    * @returns the service's answer; a 402 that does not ask in scheme `bursar` as it is.
    * @throws BursarError before anything is signed: `price-above-limit`, `above-payment-cap`, `above-budget`,
    * `payee-not-allowed`, `mandate-expired`, `wrong-chain`, `wrong-contract`, `wrong-token`, `processor-not-accepted`,
-   * `payment-mismatch`, `quote-mismatch`, `redirected`, `body-too-large`; then as {@link pay}; `PaidNotServed` when the
+   * `payment-mismatch`, `quote-mismatch`, `not-held`, `redirected`, `body-too-large`; then as {@link pay}; `PaidNotServed` when the
    * payment was made and not answered. What `fetch` throws.
    */
   async fetch(input: RequestInfo | URL, init?: RequestInit, options: FetchOptions = {}): Promise<Response> {
@@ -231,11 +245,18 @@ export class Agent {
     await response.body?.cancel();
     const { url, line, offer } = await this.#noted(() => this.#lineOf(prepared, response, asks, options));
     const paid = await this.#pay(line, offer, prepared.signal);
-    return deliver(prepared, url, paid, {
+    const answer = await deliver(prepared, url, paid, {
       patience: this.#patience,
       around: this.#around,
       unserved: (unserved) => this.#unclaimed.add(unserved),
     });
+    this.#bought.set(answer, { paid, delivery: this.#deliveryIn(answer, paid) });
+    return answer;
+  }
+
+  /** What an answer of {@link fetch} was bought with: evidence, should it be disputed. Null for one that was free. */
+  boughtBy(answer: Response): Bought | null {
+    return this.#bought.get(answer) ?? null;
   }
 
   /**
@@ -255,8 +276,9 @@ export class Agent {
     const found = { price: asked.amount, asked };
     try {
       const { line, offer } = this.#lineOf(prepared, response, asks, options);
+      const held = this.#held(line, offer);
       const remaining = await this.#ledger.run(
-        (ledger) => this.#check(ledger, line, offer, prepared.signal),
+        (ledger) => this.#check(ledger, held.line, held.extras, prepared.signal),
         prepared.signal,
       );
       return { ...found, allowed: true, refusal: null, remaining };
@@ -323,13 +345,14 @@ export class Agent {
     }, recovery.signal);
   }
 
-  async #pay(line: Line, quote: SignedQuote | undefined, signal: AbortSignal | undefined): Promise<PaidRequest> {
+  async #pay(bought: Line, quote: SignedQuote | undefined, signal: AbortSignal | undefined): Promise<PaidRequest> {
+    const { line, extras } = this.#held(bought, quote);
     const attempt = (ledger: AgentLedger): Promise<PaidRequest> => {
       assertAllowed(line, this.mandate, this.#left(ledger), this.#around.now());
-      return this.#transmit(ledger, ledger.draft(line), quote, signal);
+      return this.#transmit(ledger, ledger.draft(line), extras, signal);
     };
     const pay = async (opened: AgentLedger): Promise<PaidRequest> => {
-      await this.#resume(opened, signal, line, quote);
+      await this.#resume(opened, signal, line, extras);
       const claimed = this.#unclaimed.take(line);
       if (claimed !== undefined) return claimed;
       try {
@@ -347,14 +370,14 @@ export class Agent {
     ledger: AgentLedger,
     signal: AbortSignal | undefined,
     wanted?: Line,
-    offer?: SignedQuote,
+    extras?: Extras,
   ): Promise<PaidRequest | null> {
     const { pending } = ledger;
     if (pending === null) return null;
     const same = wanted !== undefined && lineKey(wanted) === lineKey(pending.payment.line);
-    const quote = (same ? offer : undefined) ?? this.#ledger.pendingQuote;
+    const known = { ...this.#ledger.pendingExtras, ...(same ? extras : {}) };
     try {
-      const paid = await this.#transmit(ledger, pending, quote, signal);
+      const paid = await this.#transmit(ledger, pending, known, signal);
       this.#unclaimed.add(paid);
       return paid;
     } catch (error) {
@@ -368,11 +391,11 @@ export class Agent {
   async #transmit(
     ledger: AgentLedger,
     draft: Draft,
-    quote: SignedQuote | undefined,
+    extras: Extras,
     signal: AbortSignal | undefined,
   ): Promise<PaidRequest> {
-    const payment = await this.#sign(draft, quote);
-    await this.#ledger.keep(ledger, quote);
+    const payment = await this.#sign(draft, extras);
+    await this.#ledger.keep(ledger, extras);
     const outcome = await this.#client.pay(payment, signal);
     if ("refusal" in outcome) {
       ledger.discard();
@@ -387,10 +410,32 @@ export class Agent {
   }
 
   /** The payment's signature, checked before anything leaves. */
-  async #sign({ payment, salt }: Draft, quote: SignedQuote | undefined): Promise<SignedPayment> {
+  async #sign({ payment, salt }: Draft, extras: Extras): Promise<SignedPayment> {
     const signature = await signPayment(this.#key, this.domain, payment);
     verifySignature(hashPayment(this.domain, payment), signature, this.address);
-    return { agent: this.address, payment, signature, salt, ...(quote === undefined ? {} : { quote }) };
+    return { agent: this.address, payment, signature, salt, ...extras };
+  }
+
+  /** The line that is signed: under terms with a dispute module it pays the payee's hold. */
+  #held(line: Line, quote: SignedQuote | undefined): { line: Line; extras: Extras } {
+    const { dispute } = this.terms;
+    const offer = quote === undefined ? {} : { quote };
+    if (dispute === undefined) return { line, extras: offer };
+    const hold = { payee: line.payee, holdback: BigInt(dispute.holdback) };
+    const payee = holdOf(dispute.module, this.address, hold.payee, hold.holdback);
+    return { line: { ...line, payee }, extras: { ...offer, hold } };
+  }
+
+  /** The payee's delivery, kept with the answer; a missing or wrong one is told. */
+  #deliveryIn(answer: Response, paid: PaidRequest): SignedDelivery | null {
+    if (paid.payment.hold === undefined) return null;
+    try {
+      return verifyDelivery(answer.headers.get(DELIVERY_HEADER) ?? "", paid);
+    } catch (error) {
+      if (!(error instanceof BursarError)) throw error;
+      this.#tell(() => this.#hooks.onUndelivered?.(paid, error));
+      return null;
+    }
   }
 
   /** The receipt in an answer, if it is the mandate's processor's for this very payment. */
@@ -421,17 +466,12 @@ export class Agent {
     }
   }
 
-  async #check(
-    ledger: AgentLedger,
-    line: Line,
-    quote: SignedQuote | undefined,
-    signal: AbortSignal,
-  ): Promise<bigint | null> {
+  async #check(ledger: AgentLedger, line: Line, extras: Extras, signal: AbortSignal): Promise<bigint | null> {
     await this.#resume(ledger, signal);
     assertAllowed(line, this.mandate, this.#left(ledger), this.#around.now());
     const left = this.#left(ledger) - line.amount;
     try {
-      const outcome = await this.#client.check(await this.#sign(ledger.draft(line), quote), signal);
+      const outcome = await this.#client.check(await this.#sign(ledger.draft(line), extras), signal);
       if ("refusal" in outcome) throw outcome.refusal;
       return outcome.remaining ?? left;
     } finally {
@@ -466,7 +506,7 @@ export class Agent {
     if (pending === null) return;
     const told = await this.#client.payment(this.address, pending.payment.seq, access, signal);
     if (told?.receipt.receipt.head !== pending.payment.head) return;
-    const payment = await this.#sign(pending, undefined);
+    const payment = await this.#sign(pending, this.#ledger.pendingExtras);
     const paid = { domain: this.domain, payment, receipt: this.#verified(payment, toWire(told.receipt)) };
     this.#unclaimed.add(paid);
   }
@@ -480,6 +520,7 @@ export class Agent {
   ): { url: string; line: Line; offer: SignedQuote | undefined } {
     const url = askedAt(prepared, response);
     const asked = fitting(asks, this.domain, this.mandate);
+    assertTakesHolds(asked, this.terms);
     const { payee, amount } = asked;
     const most = maxPrice === undefined ? null : units("maxPrice", maxPrice);
     if (most !== null && amount > most) {

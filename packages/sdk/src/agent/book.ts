@@ -3,13 +3,14 @@ import {
   BursarError,
   ledgerStateSchema,
   parseWire,
+  signedPaymentSchema,
   signedQuoteSchema,
   toWire,
   uint256Schema,
   type Address,
   type Domain,
   type LedgerState,
-  type SignedQuote,
+  type SignedPayment,
 } from "@bursar/protocol";
 import { z } from "zod";
 
@@ -109,9 +110,12 @@ async function underWebLock<T>(name: string, work: () => Promise<T>): Promise<T>
 /** What stands in a book. */
 export interface BookRecord {
   readonly state: LedgerState;
-  /** The payee's offer that belongs to the pending payment. */
-  readonly quote: SignedQuote | undefined;
+  /** What belongs to the pending payment. */
+  readonly extras: Extras;
 }
+
+/** What goes with a payment besides its signature: the payee's offer, and whose hold is paid. */
+export type Extras = Pick<SignedPayment, "quote" | "hold">;
 
 const recordSchema = z.strictObject({
   version: z.literal(1),
@@ -120,17 +124,17 @@ const recordSchema = z.strictObject({
   agent: addressSchema,
   state: ledgerStateSchema,
   quote: signedQuoteSchema.optional(),
+  hold: signedPaymentSchema.shape.hold,
 });
 
 /** A book's text. */
-export function writeRecord({ chainId, registry }: Domain, agent: Address, { state, quote }: BookRecord): string {
-  const offer = quote === undefined ? {} : { quote };
-  return JSON.stringify(toWire({ chainId, registry, agent, state, ...offer, version: 1 }));
+export function writeRecord({ chainId, registry }: Domain, agent: Address, { state, extras }: BookRecord): string {
+  return JSON.stringify(toWire({ chainId, registry, agent, state, ...extras, version: 1 }));
 }
 
 /** Reads a book's text. @throws BursarError `malformed-input` for a damaged book or one of another agent. */
 export function readRecord(domain: Domain, agent: Address, text: string): BookRecord {
-  const { state, quote, ...owner } = parseWire(recordSchema, jsonOf(text));
+  const { state, quote, hold, ...owner } = parseWire(recordSchema, jsonOf(text));
   if (owner.agent !== agent || owner.chainId !== domain.chainId || owner.registry !== domain.registry) {
     throw new BursarError(
       "malformed-input",
@@ -139,7 +143,7 @@ export function readRecord(domain: Domain, agent: Address, text: string): BookRe
       "Give each agent a book of its own.",
     );
   }
-  return { state, quote };
+  return { state, extras: { ...(quote && { quote }), ...(hold && { hold }) } };
 }
 
 function jsonOf(text: string): unknown {

@@ -1,5 +1,14 @@
 export { Agent } from "./agent.ts";
-export type { AgentHooks, AgentOptions, AgentSettings, Estimate, FetchOptions, Purchase, Recovery } from "./agent.ts";
+export type {
+  AgentHooks,
+  AgentOptions,
+  AgentSettings,
+  Bought,
+  Estimate,
+  FetchOptions,
+  Purchase,
+  Recovery,
+} from "./agent.ts";
 export { indexedDbStorage, memoryBook, storageBook, type LedgerBook, type TextStorage } from "./book.ts";
 export { draftIntent, type Duration, type IntentInput, type Money } from "./draft-intent.ts";
 export type { Expected } from "./expectation.ts";

@@ -1,6 +1,6 @@
-import { AgentLedger, type Address, type Domain, type Hex, type LedgerState, type SignedQuote } from "@bursar/protocol";
+import { AgentLedger, type Address, type Domain, type Hex, type LedgerState } from "@bursar/protocol";
 
-import { inTurn, readRecord, writeRecord, type LedgerBook } from "./book.ts";
+import { inTurn, readRecord, writeRecord, type Extras, type LedgerBook } from "./book.ts";
 import { saltSecret, type AgentKey } from "./key.ts";
 
 /** An agent's ledger and the book that it is kept in: one piece of work at a time, each beginning with what the book says. */
@@ -15,7 +15,7 @@ export class KeptLedger {
   #kept: {
     readonly text: string | null;
     readonly ledger: AgentLedger;
-    readonly quote: SignedQuote | undefined;
+    readonly extras: Extras;
   } | null = null;
 
   constructor(domain: Domain, agent: Address, key: AgentKey, book: LedgerBook) {
@@ -55,17 +55,17 @@ export class KeptLedger {
     return this.#kept?.ledger ?? null;
   }
 
-  /** The payee's offer that belongs to the pending payment. */
-  get pendingQuote(): SignedQuote | undefined {
-    return this.#kept?.quote;
+  /** What belongs to the pending payment. */
+  get pendingExtras(): Extras {
+    return this.#kept?.extras ?? {};
   }
 
   /** Writes the ledger into its book; inside {@link run}. */
-  async keep(ledger: AgentLedger, quote?: SignedQuote): Promise<void> {
-    const text = writeRecord(this.#domain, this.#agent, { state: ledger.state, quote });
+  async keep(ledger: AgentLedger, extras: Extras = {}): Promise<void> {
+    const text = writeRecord(this.#domain, this.#agent, { state: ledger.state, extras });
     if (text === this.#kept?.text) return;
     await this.#book.write(text);
-    this.#kept = { text, ledger, quote };
+    this.#kept = { text, ledger, extras };
   }
 
   async from(state: LedgerState | undefined): Promise<AgentLedger> {
@@ -85,7 +85,7 @@ export class KeptLedger {
     if (this.#kept?.text === text) return this.#kept.ledger;
     const record = text === null ? null : readRecord(this.#domain, this.#agent, text);
     const ledger = await this.from(record?.state);
-    this.#kept = { text, ledger, quote: record?.quote };
+    this.#kept = { text, ledger, extras: record?.extras ?? {} };
     return ledger;
   }
 }

@@ -6,6 +6,7 @@ import {
   type Mandate,
   type PaymentTerms,
   type SignedQuote,
+  type Terms,
 } from "@bursar/protocol";
 
 import { lineKey } from "./unclaimed.ts";
@@ -68,6 +69,23 @@ export function fitting(asks: readonly PaymentTerms[], domain: Domain, mandate: 
 /** Whether what a payee asks can be paid under the mandate at all. */
 export function fits(asked: PaymentTerms, domain: Domain, mandate: Mandate): boolean {
   return misfit(asked, domain, mandate) === null;
+}
+
+/** @throws BursarError `not-held` when the payee does not take the holds that the terms name. */
+export function assertTakesHolds({ payee, dispute }: PaymentTerms, terms: Terms): void {
+  const own = terms.dispute;
+  if (own === undefined) return;
+  const taken = dispute?.module === own.module && BigInt(own.holdback) <= dispute.maxHoldback;
+  if (taken) return;
+  throw new BursarError(
+    "not-held",
+    `${payee} takes no payments that wait ${own.holdback} seconds in holds of ${own.module}.`,
+    {
+      value: `${own.module} ${own.holdback}`,
+      limit: dispute ? `${dispute.module} ${dispute.maxHoldback}` : "no holds",
+    },
+    "Choose another service, or ask the owner for a mandate that this one takes.",
+  );
 }
 
 /** Whether an offer is for this very line. */

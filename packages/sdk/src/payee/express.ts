@@ -3,7 +3,7 @@ import type { Request, RequestHandler, Response } from "express";
 import type { IncomingMessage } from "node:http";
 
 import { PAYMENT_RESPONSE_HEADER } from "./ask.ts";
-import type { Paid, Paywall, RouteOptions } from "./paywall.ts";
+import type { Paid, Paywall, RouteOptions, Serve } from "./paywall.ts";
 import { pricing, type Price } from "./price.ts";
 import { absoluteUrl } from "./target.ts";
 
@@ -46,7 +46,7 @@ export function paid(paywall: Paywall, price: Price<Request>, options: RouteOpti
     }
     if (admission.paid !== null) {
       payments.set(request, admission.paid);
-      beforeFailure(response, admission.failed);
+      beforeEnd(response, admission);
     }
     next();
   };
@@ -65,13 +65,25 @@ function bodyOf(request: Request): Uint8Array | null | undefined {
   return null;
 }
 
-/** An answer that is a failure leaves only once the receipt is given back, so that its reader can use it again. */
-function beforeFailure(response: Response, failed: () => Promise<void>): void {
+/**
+ * An answer that is a failure leaves only once the receipt is given back, so that its reader can use it again; one that is
+ * not, with the payee's signed delivery, unless its head is gone already.
+ */
+function beforeEnd(response: Response, { failed, delivered }: Serve): void {
   const end = response.end.bind(response) as (...args: unknown[]) => Response;
   const late = (...args: unknown[]): Response => {
-    if (response.statusCode < 500) return end(...args);
-    if (!response.headersSent) response.removeHeader(PAYMENT_RESPONSE_HEADER);
-    void failed()
+    if (response.statusCode >= 500) {
+      if (!response.headersSent) response.removeHeader(PAYMENT_RESPONSE_HEADER);
+      void failed()
+        .catch(() => undefined)
+        .then(() => end(...args));
+      return response;
+    }
+    if (delivered === null || response.headersSent) return end(...args);
+    const [body] = args;
+    const whole = typeof body === "string" || body instanceof Uint8Array ? body : undefined;
+    void delivered(whole)
+      .then((headers) => response.set({ ...headers }))
       .catch(() => undefined)
       .then(() => end(...args));
     return response;

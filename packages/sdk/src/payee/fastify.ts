@@ -59,6 +59,11 @@ export function paid(paywall: Paywall, price: Price<FastifyRequest>, options: Ro
       if (admission !== undefined && reply.statusCode >= 500) {
         reply.removeHeader(PAYMENT_RESPONSE_HEADER);
         await admission.failed().catch(() => undefined);
+      } else {
+        const whole = typeof payload === "string" || payload instanceof Uint8Array ? payload : undefined;
+        // A key that is out of reach holds no answer back: who paid is told that there is no delivery.
+        const delivery = await admission?.delivered?.(whole).catch(() => undefined);
+        if (delivery !== undefined) reply.headers(delivery);
       }
       return payload;
     },

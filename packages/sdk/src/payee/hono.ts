@@ -43,8 +43,17 @@ export function paid(paywall: Paywall, price: Price<Context>, options: RouteOpti
       c.header(PAYMENT_RESPONSE_HEADER, undefined);
       return;
     }
-    for (const [name, value] of Object.entries(admission.headers)) c.header(name, value);
+    // A key that is out of reach holds no answer back: who paid is told that there is no delivery.
+    const delivery = await admission.delivered?.(await bytesOf(c.res)).catch(() => undefined);
+    for (const [name, value] of Object.entries({ ...admission.headers, ...delivery })) c.header(name, value);
   };
+}
+
+/** What is answered, unless it is told piece by piece. */
+async function bytesOf(response: Response): Promise<Uint8Array | undefined> {
+  if (response.headers.get("content-type")?.startsWith("text/event-stream")) return undefined;
+  if (response.headers.get("transfer-encoding") === "chunked") return undefined;
+  return new Uint8Array(await response.clone().arrayBuffer());
 }
 
 /** The payment that bought this request, or null when it was free. */

@@ -10,6 +10,7 @@ export {
 export { MemoryReceipts } from "./memory.ts";
 export {
   Paywall,
+  type HoldOptions,
   type Paid,
   type PaidCall,
   type PaywallOptions,

@@ -2,16 +2,27 @@ import {
   assertCovered,
   BursarError,
   decodePaymentHeader,
+  DELIVERY_HEADER,
+  encodeDeliveryHeader,
+  hashDelivery,
+  holdOf,
+  MAX_HOLDBACK,
   parseAddress,
   requestRef,
+  signDelivery,
   verifyPaid,
+  verifySignature,
+  type AcceptedHolds,
   type Address,
   type Domain,
   type Hex,
   type PaidRequest,
   type PaymentTerms,
+  type SignedDelivery,
+  type SignedPayment,
   type SignedQuote,
 } from "@bursar/protocol";
+import { keccak256, toUtf8Bytes, ZeroHash, type Signer } from "ethers";
 
 import { encodePaymentResponse, noContent, PAYMENT_RESPONSE_HEADER, refusal, type Ask } from "./ask.ts";
 import { Exposure } from "./exposure.ts";
@@ -54,6 +65,8 @@ export interface PaywallOptions {
   readonly afterFailure?: "release" | "keep";
   /** Sign an offer into each 402 answer. */
   readonly quotes?: QuoteOptions;
+  /** Takes payments that wait in holds, where they can be disputed; none unless given. */
+  readonly holds?: HoldOptions;
   /** Seconds until settlement that a receipt may promise at most; 24 h, the contract's maximum, unless given. */
   readonly maxSettleIn?: bigint;
   /** Seconds between two looks at the chain for settlements, and the `Retry-After` of who waits; 3 unless given. */
@@ -62,6 +75,16 @@ export interface PaywallOptions {
   readonly maxHeader?: number;
   /** Unix seconds. */
   readonly now?: () => bigint;
+}
+
+/** Which holds a payee takes in place of payments to itself. */
+export interface HoldOptions {
+  /** The dispute module: whoever can rule there can give the money back. */
+  readonly module: string;
+  /** Seconds that money may wait at most; 7 days, the contract's maximum, unless given. */
+  readonly maxHoldback?: bigint;
+  /** The payee's key: with it each answer that a hold paid for carries a signed delivery. */
+  readonly signer?: Signer;
 }
 
 /** A request, whatever the framework. */
@@ -101,6 +124,11 @@ export interface Serve {
   readonly paid: Paid | null;
   /** For the answer. */
   readonly headers: Readonly<Record<string, string>>;
+  /**
+   * Headers for an answer that is no failure, made of its body: the payee's signed delivery. Null when there is nothing to
+   * sign. A body that is not at hand, such as a stream, is not named.
+   */
+  readonly delivered: ((body?: Uint8Array | string) => Promise<Readonly<Record<string, string>>>) | null;
   /** To be called, and awaited, before an answer that is a failure of the handler goes out. */
   readonly failed: () => Promise<void>;
 }
@@ -121,7 +149,7 @@ export interface QuoteRequest {
 const SNAPSHOT_AGE = 60;
 const QUOTE_LIFE = 300n;
 
-const free: Serve = { kind: "serve", paid: null, headers: {}, failed: () => Promise.resolve() };
+const free: Serve = { kind: "serve", paid: null, headers: {}, delivered: null, failed: () => Promise.resolve() };
 
 /**
  * The payee's side of a payment, independent of any framework. {@link Paywall.admit} decides on one request: it answers
@@ -137,6 +165,7 @@ export class Paywall {
   /** See {@link PaywallOptions.origin}. */
   readonly origin: string | null;
   readonly #options: PaywallOptions;
+  readonly #holds: AcceptedHolds | null;
   readonly #exposure: Exposure;
   readonly #waitAbove: bigint;
   readonly #refreshEvery: number;
@@ -157,6 +186,7 @@ export class Paywall {
         limit: 32,
       });
     }
+    this.#holds = acceptedHolds(options.holds);
     this.receipts = receipts;
     this.origin = options.origin === undefined ? null : parseOrigin(options.origin);
     this.#waitAbove = unitsOf(options.waitAbove ?? "10");
@@ -221,6 +251,26 @@ export class Paywall {
   }
 
   /**
+   * The payee's signed word that it served a payment: it answers a dispute. Only for what was served.
+   *
+   * @param body what was delivered; its hash is zero without.
+   * @throws BursarError `malformed-input` without a signer, `signature-signer` for one that is not the payee.
+   */
+  async delivery({ payment: { agent, payment } }: PaidRequest, body?: Uint8Array | string): Promise<SignedDelivery> {
+    const signer = this.#options.holds?.signer;
+    if (signer === undefined) {
+      throw new BursarError("malformed-input", "The paywall has no key to sign deliveries with.", {}, "Set `holds`.");
+    }
+    const bytes = typeof body === "string" ? toUtf8Bytes(body) : body;
+    const bodyHash = (bytes === undefined ? ZeroHash : keccak256(bytes)) as Hex;
+    const { seq, line } = payment;
+    const delivery = { agent, seq, ref: line.ref, bodyHash, deliveredAt: this.#now() };
+    const signature = await signDelivery(signer, this.domain, delivery);
+    verifySignature(hashDelivery(this.domain, delivery), signature, this.payee);
+    return { delivery, signature };
+  }
+
+  /**
    * Asks the chain which payments through a processor have settled, which frees exposure. The paywall does it by itself
    * near the limit, and at most every few seconds.
    *
@@ -263,6 +313,7 @@ export class Paywall {
       ...(description === undefined ? {} : { description }),
       processors: this.processors,
       ...(quotes === undefined ? {} : { quote: await this.quote({ method, url, body, amount }) }),
+      ...(this.#holds === null ? {} : { dispute: this.#holds }),
     };
   }
 
@@ -302,7 +353,7 @@ export class Paywall {
     const offered = quote !== undefined && payment.line.amount !== price;
     const processor = verifyPaid(shown, {
       domain: this.domain,
-      payee: this.payee,
+      payee: this.#accountOf(shown.payment),
       amount: offered ? quote.quote.amount : price,
       ref,
       processor: this.processors,
@@ -318,6 +369,21 @@ export class Paywall {
       });
     }
     return { ...shown, processor };
+  }
+
+  /** What is paid for the payee: itself, or its hold if it takes it. @throws BursarError `not-held` */
+  #accountOf({ agent, hold }: SignedPayment): Address {
+    if (hold === undefined) return this.payee;
+    const { payee, holdback } = hold;
+    if (this.#holds !== null && payee === this.payee && holdback <= this.#holds.maxHoldback) {
+      return holdOf(this.#holds.module, agent, payee, holdback);
+    }
+    throw new BursarError(
+      "not-held",
+      `The payment waits ${holdback} seconds for ${payee}, which this payee does not take.`,
+      { value: holdback, limit: this.#holds?.maxHoldback ?? "no holds" },
+      "The PAYMENT-REQUIRED header says which holds are taken.",
+    );
   }
 
   /** @throws BursarError `mandate-unknown`, `wrong-chain`, `opening-pending`, `chain-unavailable` */
@@ -383,8 +449,15 @@ export class Paywall {
       kind: "serve",
       paid,
       headers: { [PAYMENT_RESPONSE_HEADER]: encodePaymentResponse(paid) },
+      delivered: this.#signsFor(paid)
+        ? async (body) => ({ [DELIVERY_HEADER]: encodeDeliveryHeader(await this.delivery(paid, body)) })
+        : null,
       failed: () => (afterFailure === "release" ? this.receipts.release(key) : Promise.resolve()),
     };
+  }
+
+  #signsFor({ payment }: Paid): boolean {
+    return payment.hold !== undefined && this.#options.holds?.signer !== undefined;
   }
 
   #pending({ payment: { payment } }: Paid): BursarError {
@@ -395,6 +468,17 @@ export class Paywall {
       "Repeat the request with the same payment after the time in Retry-After. Do not pay again.",
     );
   }
+}
+
+/** @throws BursarError `malformed-input` */
+function acceptedHolds(options: HoldOptions | undefined): AcceptedHolds | null {
+  if (options === undefined) return null;
+  const { module, maxHoldback = MAX_HOLDBACK } = options;
+  if (maxHoldback >= 0n && maxHoldback <= MAX_HOLDBACK) return { module: parseAddress(module), maxHoldback };
+  throw new BursarError("malformed-input", `A holdback is 0 to ${MAX_HOLDBACK} seconds.`, {
+    value: maxHoldback,
+    limit: MAX_HOLDBACK,
+  });
 }
 
 function bytesOf({ body }: PaidCall): Uint8Array | string {
