@@ -143,7 +143,9 @@ describe("the command line", function () {
       const names = [...out.slice(out.indexOf("Commands:")).matchAll(/^ {2}([a-z]+) /gm)].map(([, name]) => name!);
       return names.filter((name) => name !== "help").map((name) => [...group, name]);
     };
-    const groups = await Promise.all(["bond", "payee", "mandate", "intent", "key", "watch"].map((group) => listed(group)));
+    const groups = await Promise.all(
+      ["bond", "payee", "mandate", "intent", "key", "watch"].map((group) => listed(group)),
+    );
     const found = [[], ...(await listed()), ...groups.flat()];
     expect(found.map(String).sort()).to.deep.equal(COMMANDS.map(String).sort());
   });
