@@ -1,10 +1,11 @@
 import { type Address, type Hex, type PaidRequest, signReceipt, toWire } from "@bursar/protocol";
+import { startWatching } from "@bursar/relayer";
 import { expect } from "chai";
 import { JsonRpcProvider, Wallet, type JsonRpcPayload, type JsonRpcResult } from "ethers";
 
 import { refusalOf } from "../relayer/office.ts";
 import { TestRail } from "./rail.ts";
-import { buy, SecondBooks, wait, WatchPost } from "./watch-post.ts";
+import { buy, pause, SecondBooks, wait, WatchPost } from "./watch-post.ts";
 
 const HOUR = 3_600n;
 const DAY = 24n * HOUR;
@@ -132,7 +133,7 @@ describe("the watcher of a payee", function () {
     await (await rail.chain.claims.connect(post.account).file([{ ...payment, payees: [] }])).wait();
     await late.watch.watcher.run();
     expect(late.book.pending().map(({ kind, subjects }) => [kind, subjects])).to.deep.equal([["file", [ids[1]]]]);
-    while ((await late.sent()) === 0) await new Promise((done) => setTimeout(done, 10));
+    while ((await late.sent()) === 0) await pause(10);
     await late.watch.watcher.run();
     expect(late.book.pending()).to.have.length(1);
     await rail.provider.send("hardhat_mine", ["0x3"]);
@@ -186,7 +187,7 @@ describe("the watcher of a payee", function () {
     wire.cut = false;
     await rail.provider.send("evm_setAutomine", [false]);
     await cutOff.watch.watcher.run();
-    while (cutOff.book.transactions("watch:1").length === 0) await new Promise((done) => setTimeout(done, 10));
+    while (cutOff.book.transactions("watch:1").length === 0) await pause(10);
     wire.cut = true;
     expect(await codeOf(() => cutOff.watch.watcher.run())).to.equal("chain-unavailable");
     await rail.provider.send("evm_setAutomine", [true]);
@@ -197,6 +198,24 @@ describe("the watcher of a payee", function () {
     expect(cutOff.state(id)).to.equal("claimed");
     expect(await claims(agent.address)).to.have.length(1);
     cutOff.close();
+    wire.destroy();
+  });
+
+  it("tells when the chain has not answered for ten minutes", async () => {
+    const wire = new Wire(rail.node.url, 31_337, { staticNetwork: true, cacheTimeout: -1 });
+    const deaf = await WatchPost.open(rail, { every: 1 }, wire);
+    wire.cut = true;
+    const watching = await startWatching(deaf.parts);
+    const failures = (): number => deaf.log.split("will be tried again").length - 1;
+    while (failures() === 0) await pause(10);
+    await wait(rail, 300n);
+    for (const before = failures(); failures() < before + 2;) await pause(10);
+    expect(deaf.alerts()).to.deep.equal([]);
+    await wait(rail, 300n);
+    while (deaf.alerts().length === 0) await pause(10);
+    expect(deaf.alerts()).to.deep.equal(["chain-unreachable"]);
+    await watching.stop();
+    deaf.close();
     wire.destroy();
   });
 

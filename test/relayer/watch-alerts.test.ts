@@ -112,6 +112,16 @@ describe("the watcher's alerts", () => {
     expect(ids()).to.deep.equal(["before"]);
   });
 
+  it("only logs them without a webhook, and floods none that comes later", async () => {
+    const logger = createLogger("info", { write: (line: string) => void (log += line) });
+    const quiet = new Alerts({ book, webhook: null, logger, now: () => clock });
+    quiet.raise({ id: "logged", kind: "test", level: "critical", message: "It is logged.", details: {} });
+    expect(await quiet.deliver()).to.equal(0);
+    expect(await alerts.deliver()).to.equal(0);
+    expect(log).to.include('"level":50').and.include("It is logged.");
+    expect(book.undelivered()).to.equal(0);
+  });
+
   it("keeps them while nothing listens at the webhook", async () => {
     book.close();
     open("http://127.0.0.1:1/alerts");

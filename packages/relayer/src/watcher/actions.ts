@@ -50,9 +50,9 @@ export class Actions {
   }
 
   /** Whether an action of this kind may be decided on now: none is under way, and none has failed a moment ago. */
-  free(kind: ActionKind, subject: string): boolean {
+  free(kind: ActionKind, subject: string, busy = this.#busy(kind)): boolean {
     const { book, now } = this.#options;
-    if (book.pending().some((action) => action.kind === kind && action.subjects.includes(subject))) return false;
+    if (busy.has(subject)) return false;
     const { count, last } = book.failures(kind, subject);
     if (count === 0) return true;
     const delay = FIRST_DELAY << BigInt(Math.min(count - 1, 16));
@@ -71,7 +71,8 @@ export class Actions {
    */
   async decideAll<T>(call: GroupCall<T>): Promise<Map<string, string>> {
     const refused = new Map<string, string>();
-    const things = call.things.filter((thing) => this.free(call.kind, call.subjectOf(thing)));
+    const busy = this.#busy(call.kind);
+    const things = call.things.filter((thing) => this.free(call.kind, call.subjectOf(thing), busy));
     for (let first = 0; first < things.length; first += LARGEST_GROUP) {
       await this.#fit(call, things.slice(first, first + LARGEST_GROUP), refused);
     }
@@ -98,6 +99,11 @@ export class Actions {
       const running = this.#deliver(action).finally(() => this.#running.delete(action.id));
       this.#running.set(action.id, running);
     }
+  }
+
+  #busy(kind: ActionKind): ReadonlySet<string> {
+    const pending = this.#options.book.pending().filter((action) => action.kind === kind);
+    return new Set(pending.flatMap(({ subjects }) => subjects));
   }
 
   async #means(): Promise<{ balance: bigint; fee: bigint }> {

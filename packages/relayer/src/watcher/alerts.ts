@@ -49,10 +49,11 @@ export class Alerts {
     this.#options = options;
   }
 
-  /** Raises an alert, unless one of this id was raised before. */
+  /** Raises an alert, unless one of this id was raised before. Without a webhook the log is where it goes. */
   raise(alert: Omit<Alert, "at">): void {
-    const { book, logger, now } = this.#options;
+    const { book, webhook, logger, now } = this.#options;
     if (!book.addAlert({ ...alert, at: now() })) return;
+    if (webhook === null) book.delivered(alert.id);
     const { level, message, ...rest } = alert;
     logger[LOG_LEVELS[level]]({ alert: rest }, message);
   }

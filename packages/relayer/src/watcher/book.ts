@@ -15,6 +15,7 @@ CREATE TABLE IF NOT EXISTS receipt (
   seq TEXT NOT NULL,
   processor TEXT NOT NULL,
   token TEXT NOT NULL,
+  units INTEGER NOT NULL,
   payment TEXT NOT NULL,
   at INTEGER NOT NULL,
   state TEXT NOT NULL DEFAULT 'waiting',
@@ -155,13 +156,14 @@ export class WatchBook implements OutboxBook {
   /** Keeps a receipt. @returns false if it was kept before. */
   keep({ id, processor, token, payment }: Watched): boolean {
     const kept = this.database.get(
-      `INSERT INTO receipt (id, agent, seq, processor, token, payment, at) VALUES (?, ?, ?, ?, ?, ?, ?)
+      `INSERT INTO receipt (id, agent, seq, processor, token, units, payment, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
        ON CONFLICT DO NOTHING RETURNING id`,
       id,
       payment.agent,
       payment.seq.toString(),
       processor,
       token,
+      Number(payment.line.amount),
       JSON.stringify(toWire(payment)),
       Number(this.#now()),
     );
@@ -193,15 +195,15 @@ export class WatchBook implements OutboxBook {
 
   /** How many receipts are in each state, and their units. */
   totals(): { state: ReceiptState; receipts: number; units: bigint }[] {
-    const rows = this.database.all("SELECT state, payment FROM receipt");
-    const totals = new Map<ReceiptState, { receipts: number; units: bigint }>();
-    for (const row of rows) {
-      const state = row["state"] as ReceiptState;
-      const { receipts, units } = totals.get(state) ?? { receipts: 0, units: 0n };
-      const { amount } = readReceipted(String(row["payment"])).line;
-      totals.set(state, { receipts: receipts + 1, units: units + amount });
-    }
-    return [...totals].map(([state, sums]) => ({ state, ...sums }));
+    return this.database
+      .all(
+        "SELECT state, COUNT(*) AS receipts, CAST(SUM(units) AS TEXT) AS units FROM receipt GROUP BY state ORDER BY state",
+      )
+      .map((row) => ({
+        state: row["state"] as ReceiptState,
+        receipts: Number(row["receipts"]),
+        units: BigInt(row["units"]!),
+      }));
   }
 
   /** Payment numbers of which two different payments have receipts: the first two of each. */
