@@ -189,7 +189,7 @@ function settled({ ghost, time, batch }: Happened, { agent, seq, spent, head }: 
   expectBeforeTheEnd(mandate, time, { seq: seq as bigint });
   let at = headOf(head as bigint);
   for (let number = seq as bigint; number > mandate.seq; --number) {
-    const line = ghost.signed.get(lineKey(agent as Address, number, at));
+    const line = ghost.signed.get(lineKey(agent as Address, number, at))?.[0];
     hold("P6 no_agent_signature_no_debit", line !== undefined, () => {
       return `payment ${number} of ${String(agent)} with head ${at} was settled, and its agent never signed it`;
     });
@@ -209,7 +209,7 @@ function claimed({ ghost }: Happened, { id, agent, paid }: Args): void {
   // What was filed before the acknowledgement is the payee's already.
   const late = acknowledged !== null && claim.filedAt > acknowledged.at && claim.seq > acknowledged.seq;
   hold("P5 revoke_is_final", !late, () => `payment ${claim.seq} of ${String(agent)} was paid after its end`);
-  const line = [...ghost.signed.values()].find(({ payment }) => claimId(agent as Address, payment) === id);
+  const line = [...ghost.signed.values()].flat().find(({ payment }) => claimId(agent as Address, payment) === id);
   hold("P6 no_agent_signature_no_debit", line !== undefined, () => `claim ${String(id)} has no signed payment`);
   mandate.directSpent += paid as bigint;
   const { seq, head } = line.payment;
@@ -223,7 +223,7 @@ function pay(
   one: { agent: Address; seq: bigint; head: Hex; by: "batch" | "claim"; amount?: bigint },
 ): void {
   const { agent, seq, head, by } = one;
-  const { line } = ghost.signed.get(lineKey(agent, seq, head))!.payment;
+  const { line } = ghost.signed.get(lineKey(agent, seq, head))![0]!.payment;
   const key = paymentKey(agent, seq);
   hold("P9 pay_once", !ghost.paid.has(key), () => `payment ${seq} of ${agent} is paid by ${by}, and was paid before`);
   hold("P2 no_payment_above_cap_or_off_allowlist", line.amount <= mandate.paymentCap, () => {
