@@ -72,6 +72,10 @@ export class Ghost {
     this.signed.set(key, [...(this.signed.get(key) ?? []), { payment, parent }]);
   }
 
+  signedBy(agent: Address): SignedLine[] {
+    return [...this.signed].filter(([key]) => key.startsWith(agent)).flatMap(([, lines]) => lines);
+  }
+
   add(balances: Map<string, bigint>, account: string, amount: bigint): void {
     balances.set(account, (balances.get(account) ?? 0n) + amount);
   }
