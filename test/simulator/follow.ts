@@ -3,7 +3,7 @@ import { claimId, type Chain } from "@bursar/relayer";
 import { ZeroHash, type Interface, type Log, type LogDescription } from "ethers";
 
 import { WINDOWS } from "../../deploy/index.ts";
-import { hold, same } from "./broken.ts";
+import { hold, PromiseBroken, same } from "./broken.ts";
 import { endOf, headOf, lineKey, paymentKey, remainingOf, TAIL, type Ghost, type GhostMandate } from "./ghost.ts";
 
 interface Happened {
@@ -128,6 +128,7 @@ const RULES: Readonly<Record<string, (happened: Happened, args: Args) => void>> 
     ghost.slashes.set(processor as Address, { owed: new Map(), paid: new Map(), finished: false });
   },
   VictimAdded: ({ ghost }, { processor, id, owed }) => {
+    expectUnpaid(ghost, id as Hex, owed as bigint);
     ghost.slashes.get(processor as Address)!.owed.set(id as Hex, owed as bigint);
   },
   VictimPaid: ({ ghost }, { processor, id, paid }) => {
@@ -189,7 +190,7 @@ function settled({ ghost, time, batch }: Happened, { agent, seq, spent, head }: 
   expectBeforeTheEnd(mandate, time, { seq: seq as bigint });
   let at = headOf(head as bigint);
   for (let number = seq as bigint; number > mandate.seq; --number) {
-    const line = ghost.signed.get(lineKey(agent as Address, number, at));
+    const line = ghost.signed.get(lineKey(agent as Address, number, at))?.[0];
     hold("P6 no_agent_signature_no_debit", line !== undefined, () => {
       return `payment ${number} of ${String(agent)} with head ${at} was settled, and its agent never signed it`;
     });
@@ -209,7 +210,7 @@ function claimed({ ghost }: Happened, { id, agent, paid }: Args): void {
   // What was filed before the acknowledgement is the payee's already.
   const late = acknowledged !== null && claim.filedAt > acknowledged.at && claim.seq > acknowledged.seq;
   hold("P5 revoke_is_final", !late, () => `payment ${claim.seq} of ${String(agent)} was paid after its end`);
-  const line = [...ghost.signed.values()].find(({ payment }) => claimId(agent as Address, payment) === id);
+  const line = ghost.signedBy(agent as Address).find(({ payment }) => claimId(agent as Address, payment) === id);
   hold("P6 no_agent_signature_no_debit", line !== undefined, () => `claim ${String(id)} has no signed payment`);
   mandate.directSpent += paid as bigint;
   const { seq, head } = line.payment;
@@ -223,7 +224,7 @@ function pay(
   one: { agent: Address; seq: bigint; head: Hex; by: "batch" | "claim"; amount?: bigint },
 ): void {
   const { agent, seq, head, by } = one;
-  const { line } = ghost.signed.get(lineKey(agent, seq, head))!.payment;
+  const { line } = ghost.signed.get(lineKey(agent, seq, head))![0]!.payment;
   const key = paymentKey(agent, seq);
   hold("P9 pay_once", !ghost.paid.has(key), () => `payment ${seq} of ${agent} is paid by ${by}, and was paid before`);
   hold("P2 no_payment_above_cap_or_off_allowlist", line.amount <= mandate.paymentCap, () => {
@@ -235,6 +236,22 @@ function pay(
   const { amount = line.amount } = one;
   ghost.paid.set(key, { head, by, amount });
   ghost.add(ghost.credits, line.payee, amount);
+}
+
+/** A victim is owed what neither a batch nor a claim has paid. */
+function expectUnpaid(ghost: Ghost, id: Hex, owed: bigint): void {
+  for (const [agent] of ghost.mandates) {
+    const line = ghost.signedBy(agent).find(({ payment }) => claimId(agent, payment) === id);
+    if (!line) continue;
+    const { seq, head } = line.payment;
+    const paid = ghost.paid.get(paymentKey(agent, seq));
+    const already = paid?.head === head ? paid.amount : 0n;
+    hold("P9 pay_once", already + owed <= line.payment.line.amount, () => {
+      return `payment ${seq} of ${agent} is owed ${owed} by the bond, and was paid ${already}`;
+    });
+    return;
+  }
+  throw new PromiseBroken("P6 no_agent_signature_no_debit", `the victim ${id} has no signed payment`);
 }
 
 function paidDirectly({ ghost, time }: Happened, { agent, payee, nonce, units }: Args): void {

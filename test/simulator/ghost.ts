@@ -54,8 +54,8 @@ export class Ghost {
   /** What owners signed, and the head of the empty ledger; on chain once it is opened. */
   readonly drafts = new Map<Address, { mandate: Mandate; genesis: Hex }>();
   readonly mandates = new Map<Address, GhostMandate>();
-  /** All that agents signed, whoever has seen it, by {@link lineKey}. */
-  readonly signed = new Map<string, SignedLine>();
+  /** All that agents signed, whoever has seen it, by {@link lineKey}: under one head the references may differ. */
+  readonly signed = new Map<string, SignedLine[]>();
   /** Signed payments of the direct rail that have not paid, by agent and nonce. */
   readonly direct = new Map<string, { payee: Address; amount: bigint }>();
   /** How a payment was paid, by agent and seq: once. */
@@ -68,7 +68,12 @@ export class Ghost {
   withdrawn = 0n;
 
   sign(agent: Address, payment: Payment, parent: Hex): void {
-    this.signed.set(lineKey(agent, payment.seq, payment.head), { payment, parent });
+    const key = lineKey(agent, payment.seq, payment.head);
+    this.signed.set(key, [...(this.signed.get(key) ?? []), { payment, parent }]);
+  }
+
+  signedBy(agent: Address): SignedLine[] {
+    return [...this.signed].filter(([key]) => key.startsWith(agent)).flatMap(([, lines]) => lines);
   }
 
   add(balances: Map<string, bigint>, account: string, amount: bigint): void {

@@ -10,8 +10,8 @@ import type { World } from "./world.ts";
 const TRICKS: Readonly<Record<string, (world: World, agent: AgentActor) => SignedPayment | null>> = {
   "above the cap": (world, agent) => draft(world, agent, { amount: agent.mandate.paymentCap + 1n }),
   "above the budget": (world, agent) => {
-    const { payment, salt } = next(world, agent, {});
-    return signed(world, agent, { ...payment, spent: agent.mandate.budget + 1n }, salt);
+    const { remaining } = agent.processor.office.processor.status(agent.address);
+    return draft(world, agent, { amount: remaining + 1n });
   },
   "off the list": (world, agent) =>
     agent.mandate.payees.length === 0 ? null : draft(world, agent, { payee: world.owners[0]!.address }),

@@ -27,7 +27,7 @@ const DRAWN: readonly (readonly [weight: number, step: (world: World) => Promise
   [1, fleeWithBond],
   [1, takeFromStrangers],
   [1, accuse],
-  [1.5, compareReceipts],
+  [3, compareReceipts],
   [1.5, sweep],
   [1, pauseToken],
   [1, block],
