@@ -43,8 +43,8 @@ interface Excused {
 
 const FOLDER = join(ROOT, "build", "mutants", "solidity");
 const EXCUSES = join(ROOT, "test", "mutants", "survivors.json");
-/** A mutant that runs longer has lost its way. */
-const TIMEOUT = 300_000;
+/** A mutant that runs longer than a machine under load takes has lost its way. */
+const TIMEOUT = 900_000;
 
 /** Judges mutants, each once, and keeps what it finds, so that a run which was ended goes on. Prints the rates. */
 export async function mutateSolidity(options: SolidityOptions): Promise<void> {

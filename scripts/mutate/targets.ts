@@ -18,7 +18,7 @@ const target = (name: string, builds: readonly string[], suites: readonly string
 
 export const TARGETS: readonly Target[] = [
   target("Escrow", ["Escrow"], ["escrow", "direct"]),
-  target("MandateRegistry", ["MandateRegistry"], ["registry", "revocation", "direct", "disputes"]),
+  target("MandateRegistry", ["MandateRegistry"], ["registry", "revocation", "direct"]),
   target("DirectSettlement", ["DirectSettlement"], ["direct"]),
   target("BatchSettlement", ["Bursar"], ["settlement"]),
   target("ProcessorRegistry", ["ProcessorRegistry"], ["processors", "registry", "revocation"]),

@@ -184,6 +184,12 @@ describe("Escrow", () => {
         escrow.depositWithPermit(context.token, 50n, owner.address, 2n ** 40n, v, r, s),
       ).to.be.revertedWithCustomError(context.dollar, "ERC20InsufficientAllowance");
     });
+    it("names what is no token before it asks it for the permit", async () => {
+      const { v, r, s } = await permit(50n);
+      await expect(escrow.depositWithPermit(stranger.address, 50n, owner.address, 2n ** 40n, v, r, s))
+        .to.be.revertedWithCustomError(escrow, "NotAToken")
+        .withArgs(stranger.address);
+    });
   });
 
   describe("depositWithAuthorization", () => {
