@@ -113,7 +113,8 @@ class Bench {
     const worker = fork(fileURLToPath(new URL("worker.ts", import.meta.url)), {
       env: { ...process.env, HARDHAT_CONFIG: fileURLToPath(new URL("hardhat.config.ts", import.meta.url)) },
     });
-    await this.#ask(worker, { target: this.#target });
+    const ready = await this.#ask(worker, { target: this.#target });
+    if (!ready) throw new Error(`the suites of ${this.#target.name} do not load: ${this.#target.suites.join(", ")}`);
     return worker;
   }
 
