@@ -28,7 +28,7 @@ export default tseslint.config(
     },
   },
   {
-    files: ["eslint.config.js", "hardhat.config.ts", "deploy/task.ts", "packages/*/types/*.d.ts"],
+    files: ["eslint.config.js", "**/hardhat.config.ts", "deploy/task.ts", "packages/*/types/*.d.ts"],
     rules: { "no-restricted-syntax": "off" },
   },
   {

@@ -124,17 +124,36 @@ describe("Escrow", () => {
         .to.be.revertedWithCustomError(escrow, "InvalidBeneficiary")
         .withArgs(ZeroAddress);
     });
-    it("refuses a token that calls back into the escrow", async () => {
+    it("refuses a token that calls back, out of whatever moves it and into whatever moves it", async () => {
       const { contract, address } = await token("ReentrantToken", await escrow.getAddress());
-      await contract.mint(owner.address, 10n);
-      await contract.approve(escrow, 10n);
-      const attack = escrow.interface.encodeFunctionData("sweepCredit", [address, owner.address]);
-      const setCall = new ethers.Contract(address, ["function setCall(bytes)"], owner as never).getFunction("setCall");
-      await setCall(attack);
-      await expect(escrow.deposit(address, 10n, owner.address)).to.be.revertedWithCustomError(
-        { interface: GUARD },
-        "ReentrancyGuardReentrantCall",
+      await contract.mint(owner.address, 40n);
+      await contract.approve(escrow, 40n);
+      await escrow.connect(owner).deposit(address, 10n, owner.address);
+      await escrow.connect(owner).deposit(address, 10n, await escrow.accountOf(owner.address, ZeroHash));
+      await escrow.connect(owner).pay(address, ZeroHash, owner.address, 10n);
+      const to = owner.address;
+      const permit = [2n ** 40n, 27, ZeroHash, ZeroHash] as const;
+      const moves: [string, readonly unknown[]][] = [
+        ["deposit", [address, 10n, to]],
+        ["depositWithPermit", [address, 10n, to, ...permit]],
+        ["withdraw", [address, 10n, to]],
+        ["withdrawCredit", [address, to]],
+        ["sweepCredit", [address, to]],
+        ["depositWithAuthorization", [address, to, 10n, 0n, 2n ** 40n, ZeroHash, 27, ZeroHash, ZeroHash]],
+      ];
+      const encoded = moves.map(([name, args]) =>
+        escrow.interface.encodeFunctionData(name as "deposit", args as never),
       );
+      const setCall = new ethers.Contract(address, ["function setCall(bytes)"], owner as never).getFunction("setCall");
+      for (const inner of encoded) {
+        await setCall(inner);
+        for (const outer of encoded.slice(0, -1)) {
+          await expect(owner.sendTransaction({ to: escrow, data: outer })).to.be.revertedWithCustomError(
+            { interface: GUARD },
+            "ReentrancyGuardReentrantCall",
+          );
+        }
+      }
     });
   });
 
@@ -183,6 +202,12 @@ describe("Escrow", () => {
       await expect(
         escrow.depositWithPermit(context.token, 50n, owner.address, 2n ** 40n, v, r, s),
       ).to.be.revertedWithCustomError(context.dollar, "ERC20InsufficientAllowance");
+    });
+    it("names what is no token before it asks it for the permit", async () => {
+      const { v, r, s } = await permit(50n);
+      await expect(escrow.depositWithPermit(stranger.address, 50n, owner.address, 2n ** 40n, v, r, s))
+        .to.be.revertedWithCustomError(escrow, "NotAToken")
+        .withArgs(stranger.address);
     });
   });
 
