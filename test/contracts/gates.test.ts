@@ -30,10 +30,10 @@ import {
   stranger,
   type Core,
 } from "./fixture.ts";
+import { receipted } from "./receipted.ts";
 import { signRow } from "./settle-one.ts";
 import { signAttestation, type Attestation } from "./sign-attestation.ts";
 import { signDebit } from "./sign-direct.ts";
-import { signReceipted } from "./sign-receipted.ts";
 
 const TAIL = WINDOWS.settleBy + WINDOWS.grace + WINDOWS.claim;
 const ORDER = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
@@ -71,12 +71,13 @@ async function expectExits(context: Core, agent: Wallet): Promise<void> {
 
   const { base } = await registry.positionOf(agent.address);
   const payment = { seq: 2n, spent: 300n, head: headHex(base + 1n), payee: payee.address, amount: 200n };
-  const receipted = await signReceipted(context, agent, { ...payment, settleBy: await now() });
+  const payees = [payee.address];
+  const claim = await receipted(context, agent, { ...payment, settleBy: await now(), payees });
   await networkHelpers.time.increase(WINDOWS.grace + 1n);
-  await claims.connect(stranger).file([{ ...receipted, payees: [payee.address] }]);
+  await claims.connect(stranger).file([claim]);
   await registry.connect(owner).revoke(agent.address, 1n);
   await networkHelpers.time.increase(WINDOWS.cure);
-  await claims.connect(stranger).resolve([{ ...receipted, payees: [payee.address] }]);
+  await claims.connect(stranger).resolve([claim]);
   // The claim, and a tenth as the penalty.
   expect(await credit()).to.equal(370n);
   await escrow.connect(stranger).sweepCredit(token, payee.address);

@@ -196,7 +196,8 @@ describe("disputes over HTTP", function () {
     for (const wrong of [{}, ...others.map((hold) => ({ hold }))]) {
       expect(await refusalOf(() => rail.processor.check({ ...signed, ...wrong }))).to.include({ code: "not-held" });
     }
-    expect(rail.processor.check({ ...signed, hold: { payee, holdback } }).remaining).to.equal(100_000n - 105n);
+    const { remaining } = await rail.processor.check({ ...signed, hold: { payee, holdback } });
+    expect(remaining).to.equal(100_000n - 105n);
     agent.ledger.discard();
     const plain = await rail.open();
     const free = await plain.sign(payee, 5n);

@@ -1,6 +1,7 @@
 import { BursarError, type Hex } from "@bursar/protocol";
 import {
   isCallException,
+  isError,
   keccak256,
   Transaction,
   type Provider,
@@ -44,7 +45,8 @@ export class Outbox {
   /**
    * Sends `request` for `job` unless it was sent before, and waits until it is final. Of several jobs one at a time has a
    * transaction that is not mined yet, in the order of the calls.
-   * @throws {@link BursarError} `transaction-failed` when it was mined and reverted, or would be.
+   * @throws {@link BursarError} `transaction-failed` when it was mined and reverted, or would be; `insufficient-funds` when
+   * the account cannot pay the gas: it is recorded, and the next call goes on.
    */
   async deliver(job: string, request: TransactionRequest): Promise<TransactionReceipt> {
     const mined = this.#lane.then(() => this.#until(job, request, 1));
@@ -165,6 +167,14 @@ export class Outbox {
       await this.#options.provider.broadcastTransaction(raw);
     } catch (error) {
       if (isUnreachable(error)) throw error;
+      if (!isError(error, "INSUFFICIENT_FUNDS")) return;
+      const account = await this.#options.signer.getAddress();
+      throw new BursarError(
+        "insufficient-funds",
+        `The account ${account} has too little for gas.`,
+        { value: account },
+        `Send some to ${account}: what waits is sent again by itself.`,
+      );
     }
   }
 
