@@ -69,6 +69,12 @@ describe("direct payments in the books", () => {
     expect(office.store.counts().directs).to.equal(2);
   });
 
+  it("refuses one of a mandate whose payments wait in holds: not-held", async () => {
+    const terms = { ...ANYTHING, dispute: { module: addressOf("dispute module"), holdback: "3600" } };
+    const held = office.agent("held", {}, terms);
+    expect(await refusalOf(() => office.processor.acceptDirect(direct(held, 1n)))).to.include({ code: "not-held" });
+  });
+
   it("K2: both rails draw on one budget, however they interleave", async () => {
     await agent.pay(SHOP, 400n);
     await office.processor.acceptDirect(direct(agent, 500n));

@@ -5,7 +5,6 @@ import {
   hashDelivery,
   holdOf,
   verifySignature,
-  type Address,
   type BursarError,
   type PaidRequest,
   type Terms,
