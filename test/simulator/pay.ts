@@ -51,7 +51,10 @@ export async function pay(world: World): Promise<void> {
   const agent = choose(world);
   if (!agent) return;
   const { random } = world;
-  const payee = random.pick(allowed(world, agent));
+  const payees = allowed(world, agent);
+  // Who means to settle another history in the last minute keeps away from those who claim at once.
+  const patient = agent.processor.lastMinute ? payees.filter(({ kind }) => kind !== "watchful") : payees;
+  const payee = random.pick(patient.length === 0 ? payees : patient);
   await payAs(world, agent, payee, amountOf(world, agent));
 }
 
