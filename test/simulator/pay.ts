@@ -153,7 +153,8 @@ async function takes(world: World, agent: AgentActor, payee: PayeeActor): Promis
   const known = payee.snapshots.get(agent.address);
   if (known && chain.clock - known.at <= SNAPSHOT) return known.takes;
   const open = (await contracts.registry.stateOf(agent.address)) === 1n;
-  const { slashed } = await contracts.processors.processorOf(agent.processor.address);
+  const { windowEndsAt } = await contracts.processors.slashOf(agent.processor.address, chain.token);
+  const slashed = windowEndsAt !== 0n;
   payee.snapshots.set(agent.address, { at: chain.clock, takes: open && !slashed });
   return open && !slashed;
 }
