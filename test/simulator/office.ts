@@ -22,9 +22,12 @@ import { InProcessProvider, type SimulatedChain } from "./chain.ts";
 /** Where a machine can die, or what can come between it and the chain. */
 export type Fault = "dies while proving" | "dies before it broadcasts" | "dies after it broadcast" | "fees jump";
 
+/** What proves batches and answers. */
+export type Proving = BatchProver & Pick<InclusionProver, "proveInclusion">;
+
 export interface OfficeOptions {
   readonly chain: SimulatedChain;
-  readonly prover: BatchProver & InclusionProver;
+  readonly prover: Proving;
   readonly hashPage: PageHash;
   readonly key: Wallet;
   /** Where its books are kept. */

@@ -51,7 +51,10 @@ export async function pay(world: World): Promise<void> {
   const agent = choose(world);
   if (!agent) return;
   const { random } = world;
-  const payee = random.pick(allowed(world, agent));
+  const payees = allowed(world, agent);
+  // Who means to settle another history in the last minute keeps away from those who claim at once.
+  const patient = agent.processor.lastMinute ? payees.filter(({ kind }) => kind !== "watchful") : payees;
+  const payee = random.pick(patient.length === 0 ? payees : patient);
   await payAs(world, agent, payee, amountOf(world, agent));
 }
 
@@ -150,7 +153,8 @@ async function takes(world: World, agent: AgentActor, payee: PayeeActor): Promis
   const known = payee.snapshots.get(agent.address);
   if (known && chain.clock - known.at <= SNAPSHOT) return known.takes;
   const open = (await contracts.registry.stateOf(agent.address)) === 1n;
-  const { slashed } = await contracts.processors.processorOf(agent.processor.address);
+  const { windowEndsAt } = await contracts.processors.slashOf(agent.processor.address, chain.token);
+  const slashed = windowEndsAt !== 0n;
   payee.snapshots.set(agent.address, { at: chain.clock, takes: open && !slashed });
   return open && !slashed;
 }

@@ -1,9 +1,10 @@
 import { evaluate, type Hex } from "@bursar/protocol";
 import type { Proof, Statement } from "@bursar/prover";
-import { availableCircuits, type BatchProver, type InclusionProver } from "@bursar/relayer";
+import { availableCircuits } from "@bursar/relayer";
 import { ZeroHash } from "ethers";
 
 import type { SimulatedChain } from "./chain.ts";
+import type { Proving } from "./office.ts";
 
 /** Answers every call with 1. */
 const ALWAYS = "0x600160005260206000f3";
@@ -23,7 +24,7 @@ export async function breakVerifiers(chain: SimulatedChain): Promise<void> {
  * Claims what a prover would prove, and proves nothing: for looking through many seeds where the verifiers are replaced.
  * Everything but the proofs is as ever, and what an honest processor claims is true.
  */
-export class Unproved implements BatchProver, InclusionProver {
+export class Unproved implements Proving {
   readonly #inclusion: Hex;
 
   constructor({ rail }: SimulatedChain) {

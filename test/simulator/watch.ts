@@ -114,16 +114,21 @@ export async function compareReceipts(world: World): Promise<void> {
   }
 }
 
+/** Refusals after which there is nothing left to try. */
+const FINAL = /^(ClaimWindowOver|SettleByTooLate|NotAReceiptKey)/;
+
 /** By the payee, or by somebody else for it where the payee's own tokens are frozen. */
 async function act(
   world: World,
-  { payee, payment, agent }: Held,
+  held: Held,
   what: string,
   send: (wallet: PayeeActor["wallet"]) => ReturnType<Parameters<World["attempt"]>[0]>,
 ): Promise<void> {
+  const { payee, payment, agent } = held;
   const by = payee.blocked ? world.payees.find(({ blocked }) => !blocked)! : payee;
   const refused = await world.attempt(() => send(by.wallet));
   world.say(`${payee.name} ${what}, payment ${payment.payment.seq} of ${agent.name}`, refused);
+  if (refused !== null && FINAL.test(refused)) held.done = true;
 }
 
 /** The payment as the contracts read it. */

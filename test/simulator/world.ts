@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import type { Domain, PageHash } from "@bursar/protocol";
-import type { BatchProver, Chain, InclusionProver } from "@bursar/relayer";
+import type { Chain } from "@bursar/relayer";
 import { isCallException, type ContractTransactionResponse, type Signer } from "ethers";
 
 import type { TestUSD } from "../../typechain-types/index.ts";
@@ -11,11 +11,12 @@ import { hold } from "./broken.ts";
 import type { AgentActor, OwnerActor, PayeeActor, ProcessorActor, ProcessorKind } from "./cast.ts";
 import type { SimulatedChain } from "./chain.ts";
 import { Ghost } from "./ghost.ts";
+import type { Proving } from "./office.ts";
 import { Random } from "./random.ts";
 
 export interface WorldOptions {
   readonly chain: SimulatedChain;
-  readonly prover: BatchProver & InclusionProver;
+  readonly prover: Proving;
   readonly hashPage: PageHash;
   /** Steps to draw; 40 unless given. */
   readonly steps?: number;
