@@ -113,21 +113,21 @@ class Bench {
     const worker = fork(fileURLToPath(new URL("worker.ts", import.meta.url)), {
       env: { ...process.env, HARDHAT_CONFIG: fileURLToPath(new URL("hardhat.config.ts", import.meta.url)) },
     });
-    const ready = await this.#ask(worker, { target: this.#target });
-    if (!ready) throw new Error(`the suites of ${this.#target.name} do not load: ${this.#target.suites.join(", ")}`);
+    await this.#ask(worker, { target: this.#target });
     return worker;
   }
 
   /** Nothing if there is no answer in time. */
   #ask(worker: ChildProcess, order: Order): Promise<unknown> {
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       const settle = (answer?: unknown): void => {
         clearTimeout(timer);
         worker.off("message", settle).off("exit", gone);
         resolve(answer);
       };
-      const gone = (): void => {
-        settle();
+      const gone = (code: number | null): void => {
+        clearTimeout(timer);
+        reject(new Error(`the worker for ${this.#target.name} ended by itself (${code ?? "killed"})`));
       };
       const timer = setTimeout(settle, TIMEOUT);
       worker.on("message", settle).on("exit", gone);

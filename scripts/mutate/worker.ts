@@ -45,6 +45,8 @@ class Worker {
     deployFrom(this.#codes);
     for (const suite of this.#target.suites) this.#mocha.addFile(join(ROOT, "test", "contracts", `${suite}.test.ts`));
     await this.#mocha.loadFilesAsync();
+    // Chains that a test makes for itself, it also closes.
+    network.create = create;
   }
 
   async judge(edit: Edit | undefined): Promise<Outcome> {
