@@ -69,7 +69,7 @@ async function bursarAddressOf(
     const sameCore =
       bursar?.initCodeHash === (await initCodeHashOf(new Bursar__factory(signer), bursarArgs(trust.address)));
     // A Trust whose core was never sent is of use only while the next nonce is the core's.
-    const stands = sameCore && bursar?.nonce === trust.nonce + 1;
+    const stands = sameCore && bursar.nonce === trust.nonce + 1;
     if (sameTrust && (stands || sent === trust.nonce + 1)) return address;
   }
   return getCreateAddress({ from, nonce: sent + 1 }) as Address;
