@@ -22,7 +22,7 @@ export const TARGETS: readonly Target[] = [
   target("ProcessorRegistry", ["ProcessorRegistry"], ["processors", "claims"]),
   target("Claims", ["Claims"], ["claims"]),
   target("Challenges", ["Trust", "Challenges"], ["challenges"]),
-  target("BatchSettlement", ["Bursar"], ["settlement"]),
+  target("BatchSettlement", ["Bursar"], ["settlement", "challenges"]),
   target("DirectSettlement", ["DirectSettlement"], ["direct"]),
   target("modules/Disputes", ["modules/Disputes"], ["disputes"]),
   target("modules/BondedArbiter", ["modules/BondedArbiter"], ["disputes"]),
