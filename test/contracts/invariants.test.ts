@@ -39,7 +39,7 @@ describe("Stateful invariants of all contracts together", function () {
     )
     .map((parts) => parts.flat());
 
-  it("P1, P3, P4, P5, P7, P9, P13, P15, P16, P17; I1 to I13, I15, I16 after every step of 100 lives", async () => {
+  it("P1, P3, P4, P5, P7, P9, P16, P17; I1 to I13, I15, I16 after every step of every life", async () => {
     await fc.assert(
       fc.asyncProperty(life, async (steps) => {
         const play: Play = {
