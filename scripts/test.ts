@@ -11,6 +11,7 @@ const STAGES: readonly { name: string; command: string }[] = [
   { name: "solhint", command: "solhint --max-warnings 0 'contracts/**/*.sol'" },
   { name: "prettier", command: "prettier --check --log-level warn ." },
   { name: "vectors", command: "node --import tsx scripts/vectors.ts --check" },
+  { name: "docs", command: "mocha --import=tsx 'test/docs/**/*.test.ts'" },
   { name: "protocol", command: "mocha --import=tsx 'test/protocol/**/*.test.ts'" },
   { name: "poseidon", command: "mocha --import=tsx 'test/poseidon/**/*.test.ts'" },
   { name: "circuits", command: "mocha --import=tsx 'test/circuits/**/*.test.ts'" },

@@ -86,7 +86,7 @@ describe("MandateRegistry", () => {
       ["claim", 48n * hour, 336n * hour],
     ] as const;
     ranges.forEach(([name, minimum, maximum], index) => {
-      it(`P20 parameters_bounded: takes ${name} from ${minimum} to ${maximum} s, and nothing outside`, async () => {
+      it(`P20 parameters_bounded, K10: takes ${name} from ${minimum} to ${maximum} s, and nothing outside`, async () => {
         const factory = new MandateRegistry__factory(deployer);
         const deploy = (value: bigint) =>
           factory.deploy(linksOf(context, context.escrow), { ...WINDOWS, cure: 6n * hour, [name]: value });

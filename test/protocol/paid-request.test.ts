@@ -125,7 +125,7 @@ describe("requestRef", () => {
   });
 });
 
-describe("a payee's offline check", () => {
+describe("P8 receipt_verifies_offline: a payee's offline check", () => {
   it("accepts a payment and a receipt for its own request", async () => {
     verifyPaid(await paidRequest(), expected);
     verifyPaid(await paidRequest(), { ...expected, onChain: { mandate, token } });
