@@ -4,12 +4,8 @@ import type { Command } from "commander";
 
 import { Answers } from "../answers.ts";
 import { report, table, type Output } from "./report.ts";
+import type { Scene } from "./scene.ts";
 import type { Session } from "./session.ts";
-
-interface AnswerScene {
-  readonly output: Output;
-  readonly within: (work: (session: Session) => Promise<void>) => () => Promise<void>;
-}
 
 interface Unanswered {
   readonly id: Hex;
@@ -19,7 +15,7 @@ interface Unanswered {
 }
 
 /** Adds `bursar answer`. */
-export function addAnswerCommand(program: Command, { output, within }: AnswerScene): void {
+export function addAnswerCommand(program: Command, { output, within }: Scene): void {
   program
     .command("answer")
     .description("answer every open challenge of what was settled, as `bursar serve` does by itself")

@@ -2,9 +2,10 @@ import type { Address } from "@bursar/protocol";
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { formatEther, parseEther } from "ethers";
 
-import { account, sent, type DisputeScene } from "./disputes.ts";
+import { account, sent } from "./disputes.ts";
 import { address } from "./options.ts";
 import { report, table, time, type Output } from "./report.ts";
+import type { Scene } from "./scene.ts";
 import type { Session } from "./session.ts";
 
 interface As {
@@ -31,7 +32,7 @@ const whole = (text: string): bigint => {
 const by = (): Option => new Option("--as <key>", "whose key acts, by its name here").default("arbiter");
 
 /** Adds `bursar arbiter …`: what the arbiters of the deployment do. */
-export function addArbiterCommands(program: Command, { output, within }: DisputeScene): void {
+export function addArbiterCommands(program: Command, { output, within }: Scene): void {
   const arbiter = program
     .command("arbiter")
     .description("who decides disputes that no rule ends: bonds, cases, rulings");
@@ -81,7 +82,7 @@ export function addArbiterCommands(program: Command, { output, within }: Dispute
   addCaseCommands(arbiter, { output, within });
 }
 
-function addCaseCommands(arbiter: Command, { output, within }: DisputeScene): void {
+function addCaseCommands(arbiter: Command, { output, within }: Scene): void {
   arbiter
     .command("cases")
     .description("cases, newest first, each with its dispute")

@@ -6,14 +6,8 @@ import { TestUSD__factory } from "../../../../typechain-types/index.ts";
 import { mined, postBond, register, standingOf, type Standing } from "../bonding.ts";
 import { address, amount } from "./options.ts";
 import { report, table, time, type Output } from "./report.ts";
+import type { Scene } from "./scene.ts";
 import type { Session } from "./session.ts";
-
-interface BondScene {
-  readonly output: Output;
-  readonly within: <A extends unknown[]>(
-    work: (session: Session, ...args: A) => Promise<void>,
-  ) => (...args: A) => Promise<void>;
-}
 
 interface BondOptions {
   token?: string;
@@ -21,7 +15,7 @@ interface BondOptions {
 }
 
 /** Adds `bursar bond post|show|leave|stay|withdraw`. */
-export function addBondCommands(program: Command, { output, within }: BondScene): void {
+export function addBondCommands(program: Command, { output, within }: Scene): void {
   const bond = program.command("bond").description("this machine's processor on chain: its registration and its bond");
   const token = ["--token <symbol or address>", "which token"] as const;
 

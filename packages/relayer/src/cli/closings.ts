@@ -19,14 +19,8 @@ import { receiptKey } from "../processor.ts";
 import { explained } from "./bonds.ts";
 import { address, amount } from "./options.ts";
 import { progress, report, time, type Output } from "./report.ts";
+import type { Scene } from "./scene.ts";
 import { now, type Session } from "./session.ts";
-
-interface Scene {
-  readonly output: Output;
-  readonly within: <A extends unknown[]>(
-    work: (session: Session, ...args: A) => Promise<void>,
-  ) => (...args: A) => Promise<void>;
-}
 
 interface CloseOptions {
   processorUrl?: string;

@@ -34,14 +34,8 @@ import {
 } from "./evidence.ts";
 import { address, between } from "./options.ts";
 import { report, short, table, time, type Output } from "./report.ts";
+import type { Scene } from "./scene.ts";
 import type { Session } from "./session.ts";
-
-export interface DisputeScene {
-  readonly output: Output;
-  readonly within: <A extends unknown[]>(
-    work: (session: Session, ...args: A) => Promise<void>,
-  ) => (...args: A) => Promise<void>;
-}
 
 interface As {
   as: string;
@@ -61,7 +55,7 @@ const holdback = (): Option =>
   );
 
 /** Adds `bursar dispute …`: what owners, agents and payees do about a payment in a hold. */
-export function addDisputeCommands(program: Command, scene: DisputeScene): void {
+export function addDisputeCommands(program: Command, scene: Scene): void {
   const { output, within } = scene;
   const dispute = program.command("dispute").description("payments that wait in holds: file, answer, escalate, end");
   addEvidenceCommands(dispute, scene);
@@ -122,7 +116,7 @@ export function addDisputeCommands(program: Command, scene: DisputeScene): void 
     );
 }
 
-function addEvidenceCommands(dispute: Command, { output, within }: DisputeScene): void {
+function addEvidenceCommands(dispute: Command, { output, within }: Scene): void {
   const evidence = dispute.command("evidence").description("files that show what was paid, offered and delivered");
   evidence
     .command("make")
@@ -186,7 +180,7 @@ function addEvidenceCommands(dispute: Command, { output, within }: DisputeScene)
     );
 }
 
-function addFilingCommands(dispute: Command, { output, within }: DisputeScene): void {
+function addFilingCommands(dispute: Command, { output, within }: Scene): void {
   dispute
     .command("file")
     .argument("<evidence>", "file of the payment, see `bursar dispute evidence make`")

@@ -30,14 +30,11 @@ import { IntentBook, Intents, type IntentRequest, type IntentView, type OwnerAns
 import { Outbox } from "../outbox.ts";
 import { visible } from "../plain-text.ts";
 import { report, short, table, time, type Output } from "./report.ts";
+import type { Scene } from "./scene.ts";
 import { now, sleep, type Session } from "./session.ts";
 
 /** What the group of commands runs in. */
-export interface IntentScene {
-  readonly output: Output;
-  readonly within: <A extends unknown[]>(
-    work: (session: Session, ...args: A) => Promise<void>,
-  ) => (...args: A) => Promise<void>;
+export interface IntentScene extends Scene {
   readonly confirm: (question: string) => Promise<boolean>;
 }
 

@@ -16,14 +16,6 @@ import { EXIT, fail, type Output } from "./report.ts";
 import { Session, type SessionOptions } from "./session.ts";
 import { addWatchCommands } from "./watch.ts";
 
-/** What a command runs in. */
-export interface Scene {
-  output: Output;
-  options: SessionOptions;
-  /** Asks the person; true without asking where nobody is there to answer and `--yes` was given. */
-  confirm: (question: string) => Promise<boolean>;
-}
-
 /**
  * Runs one `bursar` command.
  * @returns the exit code: 0 done, 1 refused or failed, 2 wrong usage, 3 chain or key not available.

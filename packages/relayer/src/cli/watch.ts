@@ -22,13 +22,10 @@ import {
 } from "../watcher/index.ts";
 import { address, amount, between } from "./options.ts";
 import { progress, report, short, table, time, type Output } from "./report.ts";
+import type { Scene } from "./scene.ts";
 import { now, type Session } from "./session.ts";
 
-interface WatchScene {
-  readonly output: Output;
-  readonly within: <A extends unknown[]>(
-    work: (session: Session, ...args: A) => Promise<void>,
-  ) => (...args: A) => Promise<void>;
+interface WatchScene extends Scene {
   readonly interrupted: () => Promise<void>;
 }
 
