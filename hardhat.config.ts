@@ -23,7 +23,7 @@ export default defineConfig({
     overrides: { "contracts/modules/Disputes.sol": compiler(200) },
   },
   typechain: { outDir: "typechain-types" },
-  test: { solidity: { fuzz: { runs: 10_000 } } },
+  test: { solidity: { fuzz: { runs: 10_000 } }, mocha: { timeout: 120_000 } },
   paths: { tests: { mocha: "test/contracts", solidity: "test/contracts" } },
   networks: {
     local: { type: "http", chainType: "l1", url: "http://127.0.0.1:8545", chainId: 31337 },

@@ -1,29 +1,50 @@
 import { spawn } from "node:child_process";
 
+interface Stage {
+  name: string;
+  command: string;
+}
+
 /**
- * Runs every check and suite, one after the other, and ends with one line that sums them up. A check that prints no
- * count counts as one. Arguments name the stages to run; none means all.
+ * Runs every check and suite and ends with one line that sums them up. A check that prints no count counts as one. Arguments
+ * name the stages to run; none means all. Steps come one after the other; the lanes of a step run side by side, where
+ * nothing waits for a clock or a port, and print what they have to say when a stage ends.
  */
-const STAGES: readonly { name: string; command: string }[] = [
-  { name: "build", command: "npm run --silent build" },
-  { name: "types", command: "tsc -p ." },
-  { name: "eslint", command: "eslint . --max-warnings 0" },
-  { name: "solhint", command: "solhint --max-warnings 0 'contracts/**/*.sol'" },
-  { name: "prettier", command: "prettier --check --log-level warn ." },
-  { name: "vectors", command: "node --import tsx scripts/vectors.ts --check" },
-  { name: "docs", command: "mocha --import=tsx 'test/docs/**/*.test.ts'" },
-  { name: "protocol", command: "mocha --import=tsx 'test/protocol/**/*.test.ts'" },
-  { name: "poseidon", command: "mocha --import=tsx 'test/poseidon/**/*.test.ts'" },
-  { name: "circuits", command: "mocha --import=tsx 'test/circuits/**/*.test.ts'" },
-  { name: "solidity", command: "hardhat test solidity" },
-  { name: "contracts", command: "hardhat test mocha" },
-  { name: "gas", command: "hardhat test mocha test/gas/gas.test.ts" },
-  { name: "relayer", command: "mocha --import=tsx 'test/relayer/**/*.test.ts'" },
-  { name: "sdk", command: "mocha --import=tsx 'test/sdk/**/*.test.ts'" },
-  { name: "deploy", command: "mocha --import=tsx 'test/deploy/**/*.test.ts'" },
-  { name: "integration", command: "mocha --import=tsx 'test/integration/**/*.test.ts'" },
-  { name: "simulator", command: "mocha --import=tsx 'test/simulator/**/*.test.ts'" },
+const STEPS: readonly (readonly (readonly Stage[])[])[] = [
+  [
+    [
+      { name: "build", command: "npm run --silent build" },
+      { name: "types", command: "tsc -p ." },
+      { name: "eslint", command: "eslint . --max-warnings 0" },
+      { name: "solhint", command: "solhint --max-warnings 0 'contracts/**/*.sol'" },
+      { name: "prettier", command: "prettier --check --log-level warn ." },
+      { name: "vectors", command: "node --import tsx scripts/vectors.ts --check" },
+      { name: "docs", command: "mocha --import=tsx 'test/docs/**/*.test.ts'" },
+      { name: "protocol", command: "mocha --import=tsx 'test/protocol/**/*.test.ts'" },
+      { name: "poseidon", command: "mocha --import=tsx 'test/poseidon/**/*.test.ts'" },
+    ],
+  ],
+  [
+    [
+      { name: "circuits", command: "mocha --import=tsx 'test/circuits/**/*.test.ts'" },
+      { name: "simulator", command: "mocha --import=tsx 'test/simulator/**/*.test.ts'" },
+    ],
+    [
+      { name: "solidity", command: "hardhat test solidity" },
+      { name: "contracts", command: "hardhat test mocha" },
+      { name: "gas", command: "hardhat test mocha test/gas/gas.test.ts" },
+    ],
+  ],
+  [
+    [
+      { name: "relayer", command: "mocha --import=tsx 'test/relayer/**/*.test.ts'" },
+      { name: "sdk", command: "mocha --import=tsx 'test/sdk/**/*.test.ts'" },
+      { name: "deploy", command: "mocha --import=tsx 'test/deploy/**/*.test.ts'" },
+      { name: "integration", command: "mocha --import=tsx 'test/integration/**/*.test.ts'" },
+    ],
+  ],
 ];
+const STAGES = STEPS.flat(2);
 
 interface Result {
   name: string;
@@ -40,8 +61,8 @@ if (unknown.length > 0) {
 }
 
 const results: Result[] = [];
-for (const stage of STAGES.filter(({ name }) => wanted.length === 0 || wanted.includes(name)))
-  results.push(await run(stage));
+for (const lanes of STEPS) await Promise.all(lanes.map((lane) => runLane(lane, lanes.length > 1)));
+results.sort((a, b) => placeOf(a) - placeOf(b));
 
 console.log();
 for (const { name, passed, failed, seconds } of results) {
@@ -53,11 +74,23 @@ const sum = (count: "passed" | "failed"): number => results.reduce((total, resul
 console.log(`${sum("passed")} passed, ${sum("failed")} failed`);
 process.exitCode = sum("failed") > 0 ? 1 : 0;
 
+function placeOf({ name }: Result): number {
+  return STAGES.findIndex((stage) => stage.name === name);
+}
+
+async function runLane(lane: readonly Stage[], beside: boolean): Promise<void> {
+  for (const stage of lane) {
+    if (wanted.length === 0 || wanted.includes(stage.name)) results.push(await run(stage, beside));
+  }
+}
+
 /** A suite that fails without saying how often, or runs no test, has failed once. */
-async function run({ name, command }: { name: string; command: string }): Promise<Result> {
-  console.log(`\n── ${name}: ${command}`);
+async function run({ name, command }: Stage, beside: boolean): Promise<Result> {
+  const title = `\n── ${name}: ${command}`;
+  if (!beside) console.log(title);
   const began = performance.now();
-  const { code, output } = await shell(command);
+  const { code, output } = await shell(command, !beside);
+  if (beside) console.log(`${title}\n${output}`);
   const seconds = (performance.now() - began) / 1_000;
   const isSuite = /^(mocha|hardhat test)/.test(command);
   const passed = isSuite ? total(output, "passing") : Number(code === 0);
@@ -71,7 +104,7 @@ function total(output: string, word: string): number {
   return [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
 }
 
-function shell(command: string): Promise<{ code: number; output: string }> {
+function shell(command: string, aloud: boolean): Promise<{ code: number; output: string }> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, {
       shell: true,
@@ -81,7 +114,7 @@ function shell(command: string): Promise<{ code: number; output: string }> {
     let output = "";
     const tee = (stream: NodeJS.WriteStream) => (chunk: Buffer) => {
       output += String(chunk);
-      stream.write(chunk);
+      if (aloud) stream.write(chunk);
     };
     child.stdout.on("data", tee(process.stdout));
     child.stderr.on("data", tee(process.stderr));
