@@ -51,6 +51,13 @@ describe("docs/security.md claims nothing that is not a test", () => {
     });
   }
 
+  it("has a test for every threat", () => {
+    const threats = text.slice(text.indexOf("## Threats"));
+    const rows = [...threats.matchAll(/^\| (?!threat |---)(.*) \|$/gm)].map(([, row]) => row!);
+    expect(rows.length).to.be.greaterThan(10);
+    expect(rows.filter((row) => linksOf(row).length === 0)).to.deep.equal([]);
+  });
+
   it("has every invariant and every case, but for jobs", () => {
     const numbers = (letter: string): string[] => rowsOf(letter).map(({ number }) => number);
     expect(numbers("I")).to.have.length(15).and.not.to.include("I14");
