@@ -42,6 +42,10 @@ interface SignedRow extends Row {
   v: number;
 }
 
+interface Spender extends Awaited<ReturnType<typeof open>> {
+  ledger: AgentLedger;
+}
+
 interface Call {
   circuitId: Hex;
   rows: SignedRow[];
@@ -67,14 +71,24 @@ describe("BatchSettlement", function () {
   beforeEach(() => base.restore());
   after(() => prover.close());
 
-  /** Two mandates that pay two payees three and nine times, proved. */
-  async function prove(): Promise<Call> {
+  async function hire(): Promise<Spender> {
+    const { agent, mandate } = await open(context);
+    const secret = id(agent.address) as Hex;
+    return {
+      agent,
+      mandate,
+      ledger: new AgentLedger({ domain: context.domain, agent: agent.address as Address, secret }),
+    };
+  }
+
+  /** Mandates that pay two payees so many times each, from where a page begins, proved. Three and nine times unless given. */
+  async function prove(payments?: [Spender, count: number][]): Promise<Call> {
     const payees = [payee.address, other.address];
     const parts: { row: BatchRow; lineHash: Hex; signature: Signature }[] = [];
-    for (const count of [3, 9]) {
-      const { agent, mandate } = await open(context);
-      const secret = id(agent.address) as Hex;
-      const ledger = new AgentLedger({ domain: context.domain, agent: agent.address as Address, secret });
+    for (const [{ agent, mandate, ledger }, count] of payments ?? [
+      [await hire(), 3],
+      [await hire(), 9],
+    ]) {
       const drafts = Array.from({ length: count }, (_, i) =>
         ledger.append({ payee: payees[i % 2]!, amount: BigInt(10 + i), ref: ZeroHash as Hex }),
       );
@@ -143,6 +157,13 @@ describe("BatchSettlement", function () {
       expect(await context.registry.escrow()).to.equal(await context.escrow.getAddress());
       expect(await context.escrow.registry()).to.equal(registry);
     });
+    it("says which verifiers are built in", async () => {
+      const [added] = await settlement.queryFilter(settlement.filters.VerifierAdded());
+      expect([added!.args.circuitId, added!.args.verifier]).to.deep.equal([
+        honest.circuitId,
+        await settlement.verifierOf(honest.circuitId),
+      ]);
+    });
     it("refuses to stand without a verifier, and two for one circuit", async () => {
       const factory = new BatchSettlement__factory(deployer);
       await expect(factory.deploy(context.registry, [])).to.be.revertedWithCustomError(settlement, "NoVerifiers");
@@ -156,6 +177,16 @@ describe("BatchSettlement", function () {
   });
 
   describe("settle", () => {
+    it("I4: goes on where the last batch ended, and counts from there in what it leaves", async () => {
+      const spender = await hire();
+      await send(await prove([[spender, 7]]));
+      const { seq, spent } = await context.registry.positionOf(spender.agent.address);
+      expect(seq).to.equal(7n);
+      const next = await prove([[spender, 3]]);
+      await expect(send(next))
+        .to.emit(settlement, "MandateSettled")
+        .withArgs(spender.agent.address, 2n, 10n, spent + 33n, next.rows[0]!.head);
+    });
     it("moves both mandates and pays both payees, with one proof", async () => {
       await expect(send(honest)).to.emit(settlement, "BatchSettled");
       for (const { agent, head, newBase, count, debit, base: from } of honest.rows) {
