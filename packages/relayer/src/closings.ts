@@ -1,6 +1,6 @@
 import { BursarError, hashClose, type Address, type Close, type Hex } from "@bursar/protocol";
 
-import { reach, type Chain } from "./chain.ts";
+import { MANDATE_STATES, reach, type Chain } from "./chain.ts";
 import type { Columns, Database } from "./database.ts";
 import type { Outbox } from "./outbox.ts";
 import { ownerSigned } from "./owner-signature.ts";
@@ -131,7 +131,7 @@ export class Closings {
     const { chain, outbox } = this.#options;
     const job = `close:${agent}`;
     const { state, closesAt } = await reach(() => chain.registry.mandateOf(agent));
-    if (Number(state) === CLOSED && !outbox.begun(job)) {
+    if (MANDATE_STATES[Number(state)] === "closed" && !outbox.begun(job)) {
       this.#move(agent, "closed", { closesAt });
       return;
     }
@@ -176,9 +176,6 @@ export class Closings {
     });
   }
 }
-
-/** `IMandateRegistry.State.Closed`. */
-const CLOSED = 4;
 
 function readClosing(row: Columns): Closing {
   const closesAt = row["closes_at"] ?? null;

@@ -12,9 +12,9 @@ import {
 } from "@bursar/protocol";
 import { Prover } from "@bursar/prover";
 import type { Command } from "commander";
-import { z } from "zod";
 
 import { Closings, type Closing } from "../closings.ts";
+import { closingSchema } from "../http/closings.ts";
 import { receiptKey } from "../processor.ts";
 import { explained } from "./bonds.ts";
 import { address, amount } from "./options.ts";
@@ -111,14 +111,6 @@ async function here(session: Session, output: Output, agent: Address): Promise<C
   return closings.get(agent)!;
 }
 
-const closingSchema = z.object({
-  agent: z.string(),
-  seq: uint64Schema,
-  state: z.enum(["settling", "noticed", "closed", "failed"]),
-  closesAt: uint64Schema.nullable(),
-  failure: z.string().nullable(),
-});
-
 async function elsewhere(session: Session, agent: Address, url: string): Promise<Closing> {
   const { domain } = session;
   const owner = await session.account("owner");
@@ -131,7 +123,7 @@ async function elsewhere(session: Session, agent: Address, url: string): Promise
   const body = JSON.stringify(toWire({ close, signature: await signClose(owner, domain, close) }));
   const headers = { "content-type": "application/json" };
   const answer = await call(new URL("/closes", url), { method: "POST", headers, body });
-  return { ...parseWire(closingSchema, answer), agent };
+  return parseWire(closingSchema, answer);
 }
 
 async function call(url: URL, request: RequestInit): Promise<unknown> {

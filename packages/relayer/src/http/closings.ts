@@ -5,7 +5,8 @@ import type { Closings } from "../closings.ts";
 import { routeSchema, type Routes } from "./route.ts";
 
 const signedCloseSchema = z.strictObject({ close: closeSchema, signature: signatureSchema });
-const closingSchema = z.object({
+/** How far an end together is, as it is answered. */
+export const closingSchema = z.object({
   agent: addressSchema,
   seq: uint64Schema,
   state: z.enum(["settling", "noticed", "closed", "failed"]),
