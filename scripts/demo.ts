@@ -115,7 +115,7 @@ async function demo(): Promise<void> {
   await (await TestUSD__factory.connect(token, processorKey).mint(processorKey.address, BOND)).wait();
   await postBond(chain, processorKey, { processor: processorKey.address as Address, token, units: BOND });
   say(`${processorKey.address} has ${formatAmount(BOND)} tUSD behind its receipts.`);
-  const store = new Store(join(folder, "processor.db"));
+  const store = await Store.open(join(folder, "processor.db"));
   closing.push(() => store.close());
   const prover = new Prover();
   closing.push(() => prover.close());
@@ -136,7 +136,7 @@ async function demo(): Promise<void> {
   const services = await Promise.all(
     [...SERVICES, CASINO].map(async ({ name, host, category, price, answer }) => {
       const payee = Wallet.createRandom().address as Address;
-      store.putPayee({ address: payee, name, host, category });
+      await store.putPayee({ address: payee, name, host, category });
       const paywall = new Paywall({ payee, domain, token, processors, receipts: new MemoryReceipts(), mandates });
       const app = express();
       app.get("/v1/:topic", paid(paywall, price), (request, response) =>
@@ -192,7 +192,7 @@ async function demo(): Promise<void> {
 
   step("Plan, prove, settle");
   const { settler } = service;
-  const planned = settler.plan();
+  const planned = await settler.plan();
   if (!planned) throw new Error("no payment waits");
   say(
     `Batch ${planned.id}: ${planned.payments} payments of ${planned.rows.length} mandates, circuit ${planned.circuit}.`,
@@ -210,12 +210,13 @@ async function demo(): Promise<void> {
   }
 
   step("The ledger (newest first; the last 12 of each kind)");
-  const entries = store.ledger({ limit: 1_000 });
+  const entries = await store.ledger({ limit: 1_000 });
   const shown = [
     ...entries.filter(({ kind }) => kind === "refused"),
     ...entries.filter(({ kind }) => kind === "accepted").slice(0, 12),
   ];
-  say(ledgerTable(shown, (payee) => store.payee(payee as Address)?.name ?? payee));
+  const names = new Map((await store.payees()).map(({ address, name }) => [address as string, name]));
+  say(ledgerTable(shown, (payee) => names.get(payee) ?? payee));
 
   step("What it cost");
   const gas = settled.gasUsed! / BigInt(settled.payments);

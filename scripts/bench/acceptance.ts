@@ -70,7 +70,7 @@ export async function measureAcceptance(payments: number, say: (text: string) =>
 }
 
 async function rateInProcess(hashPage: PageHash): Promise<Rate> {
-  const { processor, close } = processorIn(hashPage);
+  const { processor, close } = await processorIn(hashPage);
   const queues = signAll(hashPage, 100);
   const before = process.cpuUsage();
   const began = performance.now();
@@ -81,7 +81,7 @@ async function rateInProcess(hashPage: PageHash): Promise<Rate> {
   );
   const seconds = (performance.now() - began) / 1_000;
   const { user, system } = process.cpuUsage(before);
-  close();
+  await close();
   const count = AGENTS * 100;
   return { rate: count / seconds, cpu: (user + system) / count };
 }
@@ -179,14 +179,14 @@ async function memoryOver(payments: number, hashPage: PageHash): Promise<MemoryP
 }
 
 async function verification(hashPage: PageHash): Promise<number> {
-  const { processor, close } = processorIn(hashPage);
+  const { processor, close } = await processorIn(hashPage);
   const headers: string[] = [];
   const signer = paymentsOf(0, hashPage);
   for (let i = 0; i < 500; ++i) {
     const payment = signer.next().value;
     headers.push(encodePaymentHeader({ domain: DOMAIN, payment, receipt: await processor.accept(payment) }));
   }
-  close();
+  await close();
   const expected = {
     domain: DOMAIN,
     payee: PAYEE,
@@ -207,11 +207,11 @@ async function verification(hashPage: PageHash): Promise<number> {
   return 1e6 / rate;
 }
 
-function processorIn(hashPage: PageHash): { processor: Processor; close: () => void } {
+async function processorIn(hashPage: PageHash): Promise<{ processor: Processor; close: () => Promise<void> }> {
   const folder = mkdtempSync(join(tmpdir(), "bursar-bench-"));
-  const store = new Store(join(folder, "processor.db"));
-  store.transact(() => {
-    for (let agent = 0; agent < AGENTS; ++agent) store.addMandate(recordOf(agent));
+  const store = await Store.open(join(folder, "processor.db"));
+  await store.transact(async () => {
+    for (let agent = 0; agent < AGENTS; ++agent) await store.addMandate(recordOf(agent));
   });
   const nothing = (): Promise<never> => Promise.reject(new Error("the benchmark asks no chain"));
   const processor = new Processor({
@@ -223,8 +223,8 @@ function processorIn(hashPage: PageHash): { processor: Processor; close: () => v
     hashPage,
     now: () => BigInt(Math.floor(Date.now() / 1_000)),
   });
-  const close = (): void => {
-    store.close();
+  const close = async (): Promise<void> => {
+    await store.close();
     rmSync(folder, { recursive: true });
   };
   return { processor, close };

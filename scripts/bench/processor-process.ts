@@ -4,9 +4,9 @@ import { DOMAIN, PROCESSOR, recordOf } from "./load.ts";
 
 /** A processor that serves alone in its process, so that what it uses can be told: `[path, agents]`, then "usage". */
 const [path = "", agents = "1"] = process.argv.slice(2);
-const store = new Store(path);
-store.transact(() => {
-  for (let agent = 0; agent < Number(agents); ++agent) store.addMandate(recordOf(agent));
+const store = await Store.open(path);
+await store.transact(async () => {
+  for (let agent = 0; agent < Number(agents); ++agent) await store.addMandate(recordOf(agent));
 });
 const nothing = (): Promise<never> => Promise.reject(new Error("the benchmark asks no chain"));
 const processor = new Processor({

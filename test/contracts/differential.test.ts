@@ -140,7 +140,7 @@ describe("The processor and the contracts", function () {
           await flush(office);
           await revoke(office, drawn.revocation);
         } finally {
-          office.store.close();
+          await office.store.close();
         }
       }),
       { numRuns: RUNS, endOnFailure: true, ...(SEED === undefined ? {} : { seed: Number(SEED) }) },
@@ -214,7 +214,7 @@ describe("The processor and the contracts", function () {
     );
     const chain = await chainOf(context);
     const office = { waiting: null, clock } as unknown as Office;
-    const store = new Store(":memory:", { now: () => office.clock });
+    const store = await Store.open(":memory:", { now: () => office.clock });
     const real = new Processor({
       domain: context.domain,
       store,
@@ -269,7 +269,7 @@ describe("The processor and the contracts", function () {
 
   async function payByLedger(office: Office, one: Attempt): Promise<void> {
     const { processor: real, address, mandate } = office;
-    const tail = real.tail(address);
+    const tail = await real.tail(address);
     const line = { payee: payeeOf(office, one.payee), amount: one.amount, ref: toBeHex(one.ref, 32) as Hex };
     if (line.amount < 1n || line.amount >= 2n ** 40n) {
       expect(await codeOf(() => receive(office, draft(line), "0x")), "an amount of no line").to.equal(
@@ -368,7 +368,8 @@ describe("The processor and the contracts", function () {
       return;
     }
     const code = await codeOf(() => real.acceptDirect(payment));
-    const again = code === null && real.direct(payment.kind, payment.agent, payment.nonce)?.digest === payment.digest;
+    const again =
+      code === null && (await real.direct(payment.kind, payment.agent, payment.nonce))?.digest === payment.digest;
     note(code);
     const call = chain.encodeDirect(payment.kind, [{ ...payment, payees: mandate.payees, unitScale: 1n }]);
     const simulate = (): Promise<void> => chain.simulate(chain.rail.direct, call, processor.address);

@@ -58,12 +58,12 @@ describe("The life of a payment", function () {
   beforeEach(async () => {
     rail = await TestRail.start({}, 60n);
   });
-  afterEach(() => {
-    rail.stop();
+  afterEach(async () => {
+    await rail.stop();
   });
 
-  const statusOf = (agent: PayingAgent, seq = 1n): string | undefined =>
-    rail.processor.payment(agent.address, seq)?.status;
+  const statusOf = async (agent: PayingAgent, seq = 1n): Promise<string | undefined> =>
+    (await rail.processor.payment(agent.address, seq))?.status;
   const credit = (payee: Address): Promise<bigint> => rail.chain.escrow.creditOf(rail.token, payee);
 
   /** Lets time pass, on the chain and for the processor. */
@@ -108,22 +108,22 @@ describe("The life of a payment", function () {
   it("P14 status_is_chain_truth: accepted, batched, proving, submitted, settled, each when it is so", async () => {
     const agent = await rail.open();
     await agent.pay(rail.payee(), 5n);
-    expect(statusOf(agent)).to.equal("accepted");
-    const { id } = rail.settler.plan()!;
-    expect(statusOf(agent)).to.equal("batched");
+    expect(await statusOf(agent)).to.equal("accepted");
+    const { id } = (await rail.settler.plan())!;
+    expect(await statusOf(agent)).to.equal("batched");
     const proving = rail.settler.prove(id);
-    expect(statusOf(agent)).to.equal("proving");
+    expect(await statusOf(agent)).to.equal("proving");
     await proving;
-    expect(statusOf(agent)).to.equal("proving");
+    expect(await statusOf(agent)).to.equal("proving");
     await rail.provider.send("evm_setAutomine", [false]);
     const finished = rail.settler.finish(id);
-    while (rail.store.transactions(`batch:${id}`).length === 0) await pause(10);
-    expect(statusOf(agent)).to.equal("submitted");
+    while ((await rail.store.transactions(`batch:${id}`)).length === 0) await pause(10);
+    expect(await statusOf(agent)).to.equal("submitted");
     await rail.provider.send("evm_setAutomine", [true]);
     await rail.provider.send("evm_mine", []);
     await finished;
-    expect(statusOf(agent)).to.equal("settled");
-    const { transaction, batch } = rail.processor.payment(agent.address, 1n)!;
+    expect(await statusOf(agent)).to.equal("settled");
+    const { transaction, batch } = (await rail.processor.payment(agent.address, 1n))!;
     expect(batch).to.equal(id);
     expect((await rail.provider.getTransactionReceipt(transaction!))?.status).to.equal(1);
   });
@@ -133,15 +133,15 @@ describe("The life of a payment", function () {
     await late.pay(rail.payee(), 5n);
     await lost.pay(rail.payee(), 5n);
     rail.skew += 3_600n + 7_200n;
-    expect([statusOf(late), statusOf(lost)]).to.deep.equal(["accepted", "accepted"]);
+    expect([await statusOf(late), await statusOf(lost)]).to.deep.equal(["accepted", "accepted"]);
     rail.skew += 1n;
-    expect([statusOf(late), statusOf(lost)]).to.deep.equal(["claimable", "claimable"]);
-    expect(rail.store.ledger({ status: "claimable" })).to.have.length(2);
-    rail.store.exclude(lost.address, "left out by the test");
+    expect([await statusOf(late), await statusOf(lost)]).to.deep.equal(["claimable", "claimable"]);
+    expect(await rail.store.ledger({ status: "claimable" })).to.have.length(2);
+    await rail.store.exclude(lost.address, "left out by the test");
     await rail.settler.run();
-    expect([statusOf(late), statusOf(lost)]).to.deep.equal(["settled", "claimable"]);
-    rail.skew = rail.store.mandateOf(lost.address).closesAt - BigInt(Math.floor(Date.now() / 1_000));
-    expect([statusOf(late), statusOf(lost)]).to.deep.equal(["settled", "failed"]);
+    expect([await statusOf(late), await statusOf(lost)]).to.deep.equal(["settled", "claimable"]);
+    rail.skew = (await rail.store.mandateOf(lost.address)).closesAt - BigInt(Math.floor(Date.now() / 1_000));
+    expect([await statusOf(late), await statusOf(lost)]).to.deep.equal(["settled", "failed"]);
   });
 
   it("P13 one_bad_mandate_never_blocks_others: a mandate that can no longer settle is left out, the others settle", async () => {
@@ -162,8 +162,8 @@ describe("The life of a payment", function () {
     expect(ended.map(({ state }) => state)).to.deep.equal(["failed", "settled"]);
     expect(ended[0]!.error).to.match(new RegExp(`${bad.address}: MandateNotSettleable`));
     expect(await credit(shop)).to.equal(5n);
-    expect(rail.store.excluded(bad.address)).to.match(/MandateNotSettleable/);
-    expect(rail.store.excluded(good.address)).to.equal(null);
+    expect(await rail.store.excluded(bad.address)).to.match(/MandateNotSettleable/);
+    expect(await rail.store.excluded(good.address)).to.equal(null);
     await good.pay(shop, 1n).catch(() => undefined);
     expect(await rail.settler.run()).to.have.length(0);
   });
@@ -185,8 +185,8 @@ describe("The life of a payment", function () {
     expect(await credit(shop)).to.equal(600n);
     const { spent, directSpent } = await rail.chain.mandate(agent.address);
     expect([spent, directSpent]).to.deep.equal([100n, 500n]);
-    expect(rail.processor.status(agent.address).remaining).to.equal(400n);
-    expect(rail.store.ledger().map(({ rail: way, status }) => [way, status])).to.have.deep.members([
+    expect((await rail.processor.status(agent.address)).remaining).to.equal(400n);
+    expect((await rail.store.ledger()).map(({ rail: way, status }) => [way, status])).to.have.deep.members([
       ["exact", "settled"],
       ["exact", "settled"],
       ["proved", "settled"],
@@ -203,7 +203,7 @@ describe("The life of a payment", function () {
     expect(ended.map(({ status }) => status)).to.deep.equal(["failed", "settled"]);
     expect(ended[0]!.error).to.match(/AuthorizationExpired/);
     expect(await credit(shop)).to.equal(300n);
-    expect(rail.processor.status(agent.address).remaining).to.equal(700n);
+    expect((await rail.processor.status(agent.address)).remaining).to.equal(700n);
   });
 
   it("follows a direct payment to its end after a crash between record and broadcast, and pays it once", async () => {
@@ -232,21 +232,21 @@ describe("The life of a payment", function () {
     const shop = rail.payee();
     await agent.pay(shop, 5n);
     const { settler, outbox } = patient(3);
-    const { id } = settler.plan()!;
+    const { id } = (await settler.plan())!;
     await settler.prove(id);
     const snapshot: unknown = await rail.provider.send("evm_snapshot", []);
     const finished = settler.finish(id);
     while ((await credit(shop)) === 0n) await pause(20);
-    expect(statusOf(agent)).to.equal("submitted");
+    expect(await statusOf(agent)).to.equal("submitted");
     await rail.provider.send("evm_revert", [snapshot]);
     expect(await credit(shop)).to.equal(0n);
-    expect(statusOf(agent)).to.equal("submitted");
+    expect(await statusOf(agent)).to.equal("submitted");
     while ((await credit(shop)) === 0n) await pause(20);
     await rail.provider.send("hardhat_mine", ["0x3"]);
     expect((await finished).state).to.equal("settled");
-    expect(statusOf(agent)).to.equal("settled");
+    expect(await statusOf(agent)).to.equal("settled");
     expect(await credit(shop)).to.equal(5n);
-    expect(outbox.begun(`batch:${id}`)).to.equal(true);
+    expect(await outbox.begun(`batch:${id}`)).to.equal(true);
   });
 
   it("K8: with the RPC cut for five minutes after the broadcast, ends right within a minute of its return, without a hand", async () => {
@@ -255,7 +255,7 @@ describe("The life of a payment", function () {
     await agent.pay(shop, 5n);
     const wire = new Wire(rail.node.url, 31_337, { staticNetwork: true, cacheTimeout: -1 });
     const { settler } = patient(1, wire);
-    const { id } = settler.plan()!;
+    const { id } = (await settler.plan())!;
     await settler.prove(id);
     await rail.provider.send("evm_setAutomine", [false]);
     const finished = settler.finish(id);
@@ -265,11 +265,11 @@ describe("The life of a payment", function () {
     await rail.provider.send("evm_mine", []);
     rail.skew += 300n;
     await pause(300);
-    expect(statusOf(agent)).to.equal("submitted");
+    expect(await statusOf(agent)).to.equal("submitted");
     wire.cut = false;
     expect((await finished).state).to.equal("settled");
     expect(await credit(shop)).to.equal(5n);
-    expect(rail.store.transactions(`batch:${id}`)).to.have.length(1);
+    expect(await rail.store.transactions(`batch:${id}`)).to.have.length(1);
     wire.destroy();
   });
 
@@ -292,9 +292,9 @@ describe("The life of a payment", function () {
     const unknown = { ...(await agent.sign(rail.payee(), 1n)), agent: rail.payee() };
     expect((await refusalOf(() => rail.processor.accept(unknown))).code).to.equal("mandate-unknown");
     const careful = new Chain(rail.chain.rail, rail.provider, 2);
-    const { mandate, terms } = rail.store.mandateOf(agent.address);
+    const { mandate, terms } = await rail.store.mandateOf(agent.address);
     const folder = mkdtempSync(join(tmpdir(), "bursar-careful-"));
-    const store = new Store(join(folder, "books.db"));
+    const store = await Store.open(join(folder, "books.db"));
     const { domain } = rail;
     const processor = new Processor({
       domain,
@@ -308,15 +308,15 @@ describe("The life of a payment", function () {
     expect([refused.code, refused.details["value"]]).to.deep.equal(["mandate-not-open", "none"]);
     await rail.provider.send("hardhat_mine", ["0x1"]);
     await processor.register(mandate, terms);
-    expect(store.counts()).to.include({ mandates: 1, payments: 0, refusals: 0 });
-    store.close();
+    expect(await store.counts()).to.include({ mandates: 1, payments: 0, refusals: 0 });
+    await store.close();
     rmSync(folder, { recursive: true });
   });
 
   it("K14: neither the processor of another mandate nor the deployer can settle, and no verifier can be changed", async () => {
     const agent = await rail.open();
     await agent.pay(rail.payee(), 5n);
-    const { id } = rail.settler.plan()!;
+    const { id } = (await rail.settler.plan())!;
     const { calldata } = await rail.settler.prove(id);
     const deployer = await rail.provider.getSigner(0);
     for (const from of [deployer.address, rail.ownerAddress]) {
@@ -351,7 +351,7 @@ describe("The life of a payment", function () {
     agent.ledger.commit();
     const file = JSON.stringify(toWire({ domain: rail.domain, payment, receipt }));
     rail.skew += 3_600n + 7_200n + 1n;
-    expect(statusOf(agent)).to.equal("claimable");
+    expect(await statusOf(agent)).to.equal("claimable");
     const kept = JSON.parse(file) as Record<string, unknown>;
     const saved = decodePaymentHeader(
       encodePaymentHeader({
@@ -392,18 +392,21 @@ describe("The life of a payment", function () {
     await agent.pay(rail.payee(), 5n);
     await rail.settler.run();
     const folder = mkdtempSync(join(tmpdir(), "bursar-backup-"));
-    const store = new Store(join(folder, "books.db"));
-    const { mandate, terms } = rail.store.mandateOf(agent.address);
+    const store = await Store.open(join(folder, "books.db"));
+    const { mandate, terms } = await rail.store.mandateOf(agent.address);
     const { domain, chain } = rail;
     const key = receiptKey(rail.processorKey);
     const restored = new Processor({ domain, store, chain, key, settleWithin: 3_600n, now: () => rail.now() });
     expect((await refusalOf(() => restored.register(mandate, terms))).code).to.equal("books-behind");
-    store.addMandate({ ...rail.store.mandateOf(agent.address), settled: { base: 0n, seq: 0n, spent: 0n } });
+    await store.addMandate({
+      ...(await rail.store.mandateOf(agent.address)),
+      settled: { base: 0n, seq: 0n, spent: 0n },
+    });
     await restored.reconcile();
     const next = await agent.sign(rail.payee(), 1n);
     expect((await refusalOf(() => restored.accept(next))).code).to.equal("books-behind");
     expect(await rail.processor.accept(next)).to.have.property("receipt");
-    store.close();
+    await store.close();
     rmSync(folder, { recursive: true });
   });
 

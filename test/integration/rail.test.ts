@@ -14,8 +14,8 @@ describe("The rail", function () {
   before(async () => {
     rail = await TestRail.start();
   });
-  after(() => {
-    rail.stop();
+  after(async () => {
+    await rail.stop();
   });
 
   /** Plans, proves and settles what waits. */
@@ -41,7 +41,7 @@ describe("The rail", function () {
   async function expectAgreement(agents: readonly PayingAgent[]): Promise<void> {
     for (const { address, ledger } of agents) {
       const { base, seq, spent } = await rail.chain.registry.positionOf(address);
-      expect({ base, seq, spent }).to.deep.equal(rail.store.mandateOf(address).settled);
+      expect({ base, seq, spent }).to.deep.equal((await rail.store.mandateOf(address)).settled);
       expect({ base, seq, spent }).to.deep.equal({
         base: BigInt(ledger.state.base),
         seq: ledger.state.seq,
@@ -80,7 +80,7 @@ describe("The rail", function () {
   it("settles a mandate that takes two segments, in one transaction with one proof", async () => {
     const [agent, payee] = [await rail.open(), rail.payee()];
     const total = await payMany(agent, [payee], 20);
-    const planned = rail.settler.plan();
+    const planned = await rail.settler.plan();
     expect(planned).to.include({ circuit: "tiny", payments: 20, total });
     const settled = await rail.settler.finish(planned!.id);
     expect(settled.state).to.equal("settled");
@@ -173,14 +173,14 @@ describe("The rail", function () {
     const [agent, payee] = [await rail.open(), rail.payee()];
     await agent.pay(payee, 42n);
     const snapshot: unknown = await rail.provider.send("evm_snapshot", []);
-    const planned = rail.settler.plan();
+    const planned = await rail.settler.plan();
     await rail.settler.prove(planned!.id);
     await rail.provider.send("evm_increaseTime", [200 * 3_600]);
     await rail.provider.send("evm_mine", []);
     const failed = await rail.settler.finish(planned!.id);
     expect(failed.state).to.equal("failed");
     expect(failed.error).to.match(/^The contract refuses: MandateNotSettleable\(/);
-    expect(rail.store.counts().unbatched).to.be.greaterThan(0);
+    expect((await rail.store.counts()).unbatched).to.be.greaterThan(0);
     await rail.provider.send("evm_revert", [snapshot]);
     await settleAll();
     expect(await credit(payee)).to.equal(42n);
@@ -193,7 +193,7 @@ describe("The rail", function () {
     before(async () => {
       const payees = [rail.payee(), rail.payee()];
       for (const agent of [await rail.open(), await rail.open()]) await payMany(agent, payees, 8);
-      const planned = rail.settler.plan();
+      const planned = await rail.settler.plan();
       expect(planned).to.include({ circuit: "tiny", payments: 16 });
       const { calldata } = await rail.settler.prove(planned!.id);
       honest = contract().interface.decodeFunctionData("settle", calldata!);

@@ -46,6 +46,7 @@ import {
 } from "ethers";
 
 import { deploy, settingsOf } from "../../deploy/index.ts";
+import { storeUrl } from "../relayer/databases.ts";
 import { LocalNode } from "../../scripts/demo/node.ts";
 import { TestUSD__factory, type TestUSD } from "../../typechain-types/index.ts";
 
@@ -115,7 +116,7 @@ export async function postTestBond(
 
 /** A whole rail on a local chain of its own: real contracts, real store, real proofs. */
 export class TestRail {
-  readonly folder = mkdtempSync(join(tmpdir(), "bursar-test-"));
+  readonly folder: string;
   readonly node: LocalNode;
   readonly provider: JsonRpcProvider;
   readonly chain: Chain;
@@ -139,6 +140,8 @@ export class TestRail {
     node: LocalNode,
     provider: JsonRpcProvider,
     chain: Chain,
+    store: Store,
+    folder: string,
     owner: NonceManager,
     ownerAddress: Address,
     processorKey: Wallet,
@@ -154,9 +157,10 @@ export class TestRail {
     this.ownerAddress = ownerAddress;
     this.processorKey = processorKey;
     this.dollar = TestUSD__factory.connect(this.token, owner);
-    this.store = new Store(join(this.folder, "processor.db"), { now: () => this.now() });
+    this.store = store;
+    this.folder = folder;
     this.circuits = availableCircuits(chain.rail.circuits);
-    const { domain, store, prover } = this;
+    const { domain, prover } = this;
     const sender = processorKey.address as Address;
     this.processor = new Processor({
       domain,
@@ -216,25 +220,30 @@ export class TestRail {
     await (await owner.sendTransaction({ to: processorKey.address, value: parseEther("10") })).wait();
     const chain = new Chain(railOf(deployment, 31_337n, deployment.genesis), provider);
     await postTestBond(chain, processorKey);
-    return new TestRail(
+    const home = mkdtempSync(join(tmpdir(), "bursar-test-"));
+    const store = await Store.open(await storeUrl(join(home, "processor.db")), { now: () => rail.now() });
+    const rail: TestRail = new TestRail(
       node,
       provider,
       chain,
+      store,
+      home,
       owner,
       (await owner.getAddress()) as Address,
       processorKey,
       options,
       maxSkew,
     );
+    return rail;
   }
 
   now(): bigint {
     return BigInt(Math.floor(Date.now() / 1_000)) + this.skew;
   }
 
-  stop(): void {
+  async stop(): Promise<void> {
     this.prover.close();
-    this.store.close();
+    await this.store.close();
     this.provider.destroy();
     this.node.stop();
     rmSync(this.folder, { recursive: true });

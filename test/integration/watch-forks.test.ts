@@ -18,9 +18,9 @@ describe("the watcher against a processor that contradicts itself", function () 
     rail = await TestRail.start();
     post = await WatchPost.open(rail);
   });
-  afterEach(() => {
+  afterEach(async () => {
     post.close();
-    rail.stop();
+    await rail.stop();
   });
 
   const credit = (account: string): Promise<bigint> => rail.chain.escrow.creditOf(rail.token, account);
@@ -61,7 +61,7 @@ describe("the watcher against a processor that contradicts itself", function () 
     expect(post.alerts()).to.include.members(["receipt-challenged", "receipt-victim", "receipt-shared"]);
     const { finished } = await rail.chain.processors.slashOf(rail.processorKey.address, rail.token);
     expect(finished).to.equal(true);
-    fork.close();
+    await fork.close();
   });
 
   it("does not risk a deposit where it cannot know, unless it is told to; then an honest processor's answer ends it", async () => {
@@ -111,7 +111,7 @@ describe("the watcher against a processor that contradicts itself", function () 
     expect(never.of(id)).to.deep.include({ state: "lost", done: true });
     expect(never.alerts()).to.include("receipt-lost");
     expect(await never.sent()).to.equal(0);
-    fork.close();
+    await fork.close();
     never.close();
   });
 
@@ -136,6 +136,6 @@ describe("the watcher against a processor that contradicts itself", function () 
     await post.rounds();
     expect([post.state(first), post.state(second)]).to.deep.equal(["shared", "settled"]);
     expect([await credit(shop), await credit(cafe)]).to.deep.equal([1_000n, 1_000n]);
-    fork.close();
+    await fork.close();
   });
 });

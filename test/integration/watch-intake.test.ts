@@ -21,8 +21,8 @@ describe("how receipts come to a watcher", function () {
     rail = await TestRail.start();
     agent = await rail.open({ budget: 1_000_000n });
   });
-  after(() => {
-    rail.stop();
+  after(async () => {
+    await rail.stop();
   });
 
   describe("from a payee's database", () => {
@@ -163,7 +163,7 @@ describe("how receipts come to a watcher", function () {
     it("claims what is missed and posts it, signed, without being asked", async () => {
       const other = await rail.open();
       const paid = await buy(rail, other, rail.payee());
-      rail.store.exclude(other.address, "forgotten by the test");
+      await rail.store.exclude(other.address, "forgotten by the test");
       const [, taken] = await hand(JSON.stringify(toWire(paid)));
       await wait(rail, MISSED);
       const mine = (): string[] =>

@@ -17,8 +17,8 @@ describe("a watcher that is killed while it files", function () {
   before(async () => {
     rail = await TestRail.start();
   });
-  after(() => {
-    rail.stop();
+  after(async () => {
+    await rail.stop();
   });
 
   const program = fileURLToPath(new URL("killed-at-filing.ts", import.meta.url));
@@ -51,11 +51,11 @@ describe("a watcher that is killed while it files", function () {
       const [agent, shop] = [await rail.open(), rail.payee()];
       const post = await WatchPost.open(rail);
       const [id] = (await post.take(await buy(rail, agent, shop))) as [Hex];
-      rail.store.exclude(agent.address, "forgotten by the test");
+      await rail.store.exclude(agent.address, "forgotten by the test");
       await wait(rail, MISSED);
       await die(post, moment);
       expect(post.book.pending().map(({ kind, subjects }) => [kind, subjects])).to.deep.equal([["file", [id]]]);
-      expect(post.book.transactions("watch:1")).to.have.length(transactions);
+      expect(await post.book.transactions("watch:1")).to.have.length(transactions);
       expect(await post.sent()).to.equal(sent);
 
       post.reopen();

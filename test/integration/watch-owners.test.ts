@@ -16,9 +16,9 @@ describe("the watcher of an owner", function () {
     rail = await TestRail.start();
     post = await WatchPost.open(rail, { owners: [rail.ownerAddress], low: 20 });
   });
-  afterEach(() => {
+  afterEach(async () => {
     post.close();
-    rail.stop();
+    await rail.stop();
   });
 
   const told = (): string[] => post.alerts();
@@ -88,7 +88,7 @@ describe("the watcher of an owner", function () {
     const agent = await rail.open();
     const processor = rail.processorKey.address as Address;
     await post.take(await buy(rail, agent, rail.payee()));
-    rail.store.exclude(agent.address, "forgotten by the test");
+    await rail.store.exclude(agent.address, "forgotten by the test");
     const { processors } = rail.chain;
     const capacity = await processors.capacityOf(processor, rail.token);
     await rail.open({ budget: (capacity * 9n) / 10n });
@@ -109,7 +109,7 @@ describe("the watcher of an owner", function () {
     const { claims, escrow } = rail.chain;
     const payee = await WatchPost.open(rail);
     const [id] = await payee.take(await buy(rail, agent, rail.payee()));
-    rail.store.exclude(agent.address, "forgotten by the test");
+    await rail.store.exclude(agent.address, "forgotten by the test");
     const free = await escrow.freeOf(rail.token, rail.ownerAddress);
     await wait(rail, DAY + 75n * HOUR - 60n);
     const { payment } = payee.of(id!);

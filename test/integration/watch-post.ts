@@ -22,6 +22,7 @@ import {
 } from "@bursar/relayer";
 import { hexlify, parseEther, randomBytes, Wallet, type JsonRpcProvider } from "ethers";
 
+import { storeUrl } from "../relayer/databases.ts";
 import { PayingAgent, type TestRail } from "./rail.ts";
 
 export const pause = (milliseconds: number): Promise<void> => new Promise((done) => setTimeout(done, milliseconds));
@@ -54,12 +55,11 @@ export class SecondBooks {
   readonly #store: Store;
   readonly #settler: Settler;
 
-  constructor(rail: TestRail, agent: PayingAgent) {
+  private constructor(rail: TestRail, agent: PayingAgent, store: Store) {
     const { domain, processorKey, chain, provider, circuits, prover } = rail;
     const now = (): bigint => rail.now();
     this.domain = domain;
-    this.#store = new Store(join(rail.folder, `second-${agent.address}.db`), { now });
-    const store = this.#store;
+    this.#store = store;
     const key = receiptKey(processorKey);
     const impossible = chain.contracts;
     this.processor = new Processor({ domain, store, chain, key, settleWithin: 3_600n, impossible, maxSkew: null, now });
@@ -78,17 +78,23 @@ export class SecondBooks {
     this.#settler = new Settler({ domain, store, circuits, gateway: chain, prover, outbox, sender, now });
   }
 
+  /** Books in which no mandate stands. */
+  static async empty(rail: TestRail, agent: PayingAgent): Promise<SecondBooks> {
+    const url = await storeUrl(join(rail.folder, `second-${agent.address}.db`));
+    return new SecondBooks(rail, agent, await Store.open(url, { now: () => rail.now() }));
+  }
+
   static async open(rail: TestRail, agent: PayingAgent): Promise<SecondBooks> {
-    const books = new SecondBooks(rail, agent);
-    const { mandate, terms } = rail.store.mandateOf(agent.address);
+    const books = await SecondBooks.empty(rail, agent);
+    const { mandate, terms } = await rail.store.mandateOf(agent.address);
     await books.processor.register(mandate, terms);
     return books;
   }
 
   settle = (): ReturnType<Settler["run"]> => this.#settler.run();
 
-  close(): void {
-    this.#store.close();
+  async close(): Promise<void> {
+    await this.#store.close();
   }
 }
 

@@ -48,8 +48,8 @@ describe("the watcher of a payee", function () {
   before(async () => {
     rail = await TestRail.start();
   });
-  after(() => {
-    rail.stop();
+  after(async () => {
+    await rail.stop();
   });
   beforeEach(async () => {
     post = await WatchPost.open(rail);
@@ -103,7 +103,7 @@ describe("the watcher of a payee", function () {
     const [shop, cafe] = [rail.payee(), rail.payee()];
     const [ada, ben] = [await rail.open(), await rail.open({ payees: [cafe, shop] })];
     const paid = [await buy(rail, ada, shop), await buy(rail, ada, cafe, 500n), await buy(rail, ben, shop)];
-    for (const { address } of [ada, ben]) rail.store.exclude(address, "forgotten by the test");
+    for (const { address } of [ada, ben]) await rail.store.exclude(address, "forgotten by the test");
     const bond = (): Promise<bigint> => rail.chain.processors.bondOf(rail.processorKey.address, rail.token);
     const before = await bond();
     const ids = await post.take(...paid);
@@ -127,7 +127,7 @@ describe("the watcher of a payee", function () {
     const late = await WatchPost.open(rail, {}, rail.provider, 3);
     await rail.provider.send("hardhat_mine", ["0x3"]);
     const ids = await late.take(await buy(rail, agent, shop), await buy(rail, agent, shop));
-    rail.store.exclude(agent.address, "forgotten by the test");
+    await rail.store.exclude(agent.address, "forgotten by the test");
     await wait(rail, MISSED);
     const { payment } = late.of(ids[0]!);
     await (await rail.chain.claims.connect(post.account).file([{ ...payment, payees: [] }])).wait();
@@ -149,7 +149,7 @@ describe("the watcher of a payee", function () {
     const [agent, shop] = [await rail.open(), rail.payee()];
     const paid: PaidRequest[] = [];
     for (let i = 0; i < 45; ++i) paid.push(await buy(rail, agent, shop, 1n));
-    rail.store.exclude(agent.address, "forgotten by the test");
+    await rail.store.exclude(agent.address, "forgotten by the test");
     const ids = await post.take(...paid);
     await wait(rail, MISSED);
     await post.rounds();
@@ -167,7 +167,7 @@ describe("the watcher of a payee", function () {
   it("claims at once, without a cure window, when the processor left a revocation unanswered", async () => {
     const [agent, shop] = [await rail.open(), rail.payee()];
     const [id] = (await post.take(await buy(rail, agent, shop))) as [Hex];
-    rail.store.exclude(agent.address, "forgotten by the test");
+    await rail.store.exclude(agent.address, "forgotten by the test");
     await (await rail.chain.registry.connect(rail.owner).revoke(agent.address, 1n)).wait();
     await wait(rail, HOUR + 60n);
     await post.rounds();
@@ -180,14 +180,14 @@ describe("the watcher of a payee", function () {
     const wire = new Wire(rail.node.url, 31_337, { staticNetwork: true, cacheTimeout: -1 });
     const cutOff = await WatchPost.open(rail, {}, wire);
     const [id] = (await cutOff.take(await buy(rail, agent, shop))) as [Hex];
-    rail.store.exclude(agent.address, "forgotten by the test");
+    await rail.store.exclude(agent.address, "forgotten by the test");
     await wait(rail, MISSED);
     wire.cut = true;
     expect(await codeOf(() => cutOff.watch.watcher.run())).to.equal("chain-unavailable");
     wire.cut = false;
     await rail.provider.send("evm_setAutomine", [false]);
     await cutOff.watch.watcher.run();
-    while (cutOff.book.transactions("watch:1").length === 0) await pause(10);
+    while ((await cutOff.book.transactions("watch:1")).length === 0) await pause(10);
     wire.cut = true;
     expect(await codeOf(() => cutOff.watch.watcher.run())).to.equal("chain-unavailable");
     await rail.provider.send("evm_setAutomine", [true]);
@@ -222,7 +222,7 @@ describe("the watcher of a payee", function () {
   it("files again what a reorganisation took back", async () => {
     const [agent, shop] = [await rail.open(), rail.payee()];
     const [id] = (await post.take(await buy(rail, agent, shop))) as [Hex];
-    rail.store.exclude(agent.address, "forgotten by the test");
+    await rail.store.exclude(agent.address, "forgotten by the test");
     await wait(rail, MISSED);
     const snapshot: unknown = await rail.provider.send("evm_snapshot", []);
     await post.rounds();
@@ -250,7 +250,7 @@ describe("the watcher of a payee", function () {
   it("keeps what it cannot pay for until there is money, and tells so", async () => {
     const [agent, shop] = [await rail.open(), rail.payee()];
     const [id] = (await post.take(await buy(rail, agent, shop))) as [Hex];
-    rail.store.exclude(agent.address, "forgotten by the test");
+    await rail.store.exclude(agent.address, "forgotten by the test");
     const { address } = post.account;
     await rail.provider.send("hardhat_setBalance", [address, "0x1"]);
     await wait(rail, MISSED);
@@ -319,7 +319,7 @@ describe("the watcher of a payee", function () {
     it("refuses a receipt without a mandate, beyond it, or whose windows are over", async () => {
       const { domain, receipt } = paid;
       const key = rail.processorKey;
-      const unknown = new SecondBooks(rail, await rail.open());
+      const unknown = await SecondBooks.empty(rail, await rail.open());
       const { agent } = unknown;
       const stray = { ...(await agent.sign(rail.payee(), 5n)) };
       const fits = { agent: agent.address, seq: 1n, ...stray.payment.line, head: stray.payment.head };
@@ -330,7 +330,7 @@ describe("the watcher of a payee", function () {
       };
       const late = { domain, payment: stray, receipt: await signed({ settleBy: promise.settleBy + 30n * DAY }) };
       expect(await refusal(late)).to.equal("receipt-too-long");
-      const nobody = new SecondBooks(rail, Object.assign(agent, { wallet: Wallet.createRandom() }));
+      const nobody = await SecondBooks.empty(rail, Object.assign(agent, { wallet: Wallet.createRandom() }));
       const homeless = await nobody.agent.sign(rail.payee(), 5n);
       const theirs = await signed({
         agent: nobody.agent.address,
@@ -340,7 +340,7 @@ describe("the watcher of a payee", function () {
       expect(await refusal({ domain, payment: homeless, receipt: theirs })).to.equal("mandate-unknown");
       await wait(rail, 6n * DAY);
       expect(await refusal(paid)).to.equal("receipt-expired");
-      for (const books of [unknown, nobody]) books.close();
+      for (const books of [unknown, nobody]) await books.close();
     });
   });
 });

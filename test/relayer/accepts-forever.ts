@@ -7,8 +7,8 @@ import { Office } from "./office.ts";
  * some moment: whatever was told must then be in the books.
  */
 const [path = ""] = process.argv.slice(2);
-const office = new Office(path);
-const agent = office.agent("steady", { budget: 1_000_000n });
+const office = await Office.open(path);
+const agent = await office.agent("steady", { budget: 1_000_000n });
 for (;;) {
   const { receipt } = await agent.pay(agent.address, 1n);
   writeSync(1, `${receipt.seq} ${receipt.logIndex} ${receipt.head}\n`);

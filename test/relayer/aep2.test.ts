@@ -32,7 +32,7 @@ describe("the AEP2 settlement processor", function () {
   });
   after(async () => {
     await facilitator.close();
-    rail.stop();
+    await rail.stop();
   });
   beforeEach(() => (payee = rail.payee()));
 
@@ -41,12 +41,12 @@ describe("the AEP2 settlement processor", function () {
 
   /** That it is refused in AEP2's words, with no receipt and no debit in the books. */
   async function refused(body: unknown, status: number, error: string): Promise<Answer> {
-    const { directs } = rail.store.counts();
+    const { directs } = await rail.store.counts();
     const answer = await enqueue(body);
     expect([answer.status, answer.body["error"]]).to.deep.equal([status, error]);
     expect(answer.body).to.include({ status }).and.not.to.have.any.keys("receipt", "success");
     expect(answer.body["message"]).to.be.a("string").and.not.equal("");
-    expect(rail.store.counts().directs).to.equal(directs);
+    expect((await rail.store.counts()).directs).to.equal(directs);
     return answer;
   }
 
@@ -56,7 +56,7 @@ describe("the AEP2 settlement processor", function () {
     expect(answer.status).to.equal(200);
     expect(answer.body["success"]).to.equal(true);
     const receipt = receiptOf(answer);
-    const record = rail.store.direct("aep2", agent.address, hexlify(toBytes32(body.mandate.nonce)) as Hex)!;
+    const record = (await rail.store.direct("aep2", agent.address, hexlify(toBytes32(body.mandate.nonce)) as Hex))!;
     expect(receipt.mandateDigest).to.equal(record.digest);
     expect(receipt.sp).to.equal(rail.processorKey.address);
     // The mandate ends before the processor's own window does.
@@ -71,13 +71,13 @@ describe("the AEP2 settlement processor", function () {
   it("promises settlement within its window where the mandate lasts longer", async () => {
     const deadline = rail.now() + 86_400n;
     const receipt = receiptOf(await enqueue(await facilitator.debit(agent, payee, 1n, { deadline })));
-    const { acceptedAt } = rail.store.direct("aep2", agent.address, await lastNonce())!;
+    const { acceptedAt } = (await rail.store.direct("aep2", agent.address, await lastNonce()))!;
     expect(receipt.enqueueDeadline).to.equal(Number(acceptedAt + 3_600n));
   });
 
   it("enqueues once: 64 at once give one receipt to serve for, and the same receipt with each refusal", async () => {
     const body = await facilitator.debit(agent, payee, 2n);
-    const { directs } = rail.store.counts();
+    const { directs } = await rail.store.counts();
     const answers = await Promise.all(Array.from({ length: 64 }, () => enqueue(body)));
     answers.push(await enqueue(body));
     expect(answers.filter(({ status }) => status === 200)).to.have.lengthOf(1);
@@ -86,17 +86,17 @@ describe("the AEP2 settlement processor", function () {
       expect([again.status, again.body["error"]]).to.deep.equal([409, "DUPLICATE_MANDATE"]);
       expect(again.body["receipt"]).to.deep.equal(receipt);
     }
-    expect(rail.store.counts().directs).to.equal(directs + 1);
+    expect((await rail.store.counts()).directs).to.equal(directs + 1);
     await facilitator.settler.run();
     expect(await facilitator.credit(payee)).to.equal(2n);
   });
 
   it("K3: refuses an agent without an open mandate, and keeps nothing", async () => {
     const stranger = new PayingAgent(rail, new Wallet(hexlify(randomBytes(32))));
-    const before = rail.store.counts();
+    const before = await rail.store.counts();
     const { body } = await refused(await facilitator.debit(stranger, payee, 1n), 402, "INSUFFICIENT_BALANCE");
     expect(body["code"]).to.equal("mandate-unknown");
-    expect(rail.store.counts()).to.deep.equal(before);
+    expect(await rail.store.counts()).to.deep.equal(before);
   });
 
   it("K5: takes one form of a nonce, and answers 400 to the others: never two receipts", async () => {
@@ -232,8 +232,8 @@ describe("the AEP2 settlement processor", function () {
 
   async function lastNonce(): Promise<Hex> {
     await facilitator.settler.run();
-    const [last] = rail.store.ledger({ agent: agent.address, rail: "aep2", limit: 1 });
-    const rows = rail.store.database.all("SELECT nonce FROM direct WHERE position = ?", last!.position);
+    const [last] = await rail.store.ledger({ agent: agent.address, rail: "aep2", limit: 1 });
+    const rows = await rail.store.database.all("SELECT nonce FROM direct WHERE position = ?", last!.position);
     return (rows[0] as { nonce: Hex }).nonce;
   }
 });

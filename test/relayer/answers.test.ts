@@ -43,8 +43,8 @@ describe("answers to challenges", function () {
     rail = await TestRail.start();
     told = [];
   });
-  afterEach(() => {
-    rail.stop();
+  afterEach(async () => {
+    await rail.stop();
   });
 
   const answers = (overrides: Partial<AnswersOptions> = {}): Answers =>
@@ -95,8 +95,8 @@ describe("answers to challenges", function () {
 
   /** Challenges a payment with what its payee keeps. */
   async function challenge({ address }: PayingAgent, seq: bigint): Promise<Hex> {
-    const { payment, signature } = rail.store.payment(address, seq)!;
-    const { receipt, signature: processorSignature } = rail.processor.receipt(address, seq)!;
+    const { payment, signature } = (await rail.store.payment(address, seq))!;
+    const { receipt, signature: processorSignature } = (await rail.processor.receipt(address, seq))!;
     const { challenges } = rail.chain;
     await (await rail.dollar.mint(rail.ownerAddress, DEPOSIT)).wait();
     await (await rail.dollar.approve(challenges, DEPOSIT)).wait();
@@ -116,8 +116,9 @@ describe("answers to challenges", function () {
   }
 
   const statusOf = async (id: Hex): Promise<bigint> => (await rail.chain.challenges.challengeOf(id)).status;
-  const sent = (id: Hex, attempt = ""): number => rail.store.transactions(`answer:${id}${attempt}`).length;
-  const place = (): number | null => rail.store.cursor("challenges");
+  const sent = async (id: Hex, attempt = ""): Promise<number> =>
+    (await rail.store.transactions(`answer:${id}${attempt}`)).length;
+  const place = async (): Promise<number | null> => rail.store.cursor("challenges");
   const earned = (): Promise<bigint> => rail.chain.escrow.creditOf(rail.token, rail.processorKey.address);
 
   it("P15 honest_sp_never_slashed: the running service answers by itself, each line of each batch, once", async () => {
@@ -132,13 +133,13 @@ describe("answers to challenges", function () {
     for (const seq of [1n, 3n, 4n, 7n, 8n, 9n]) ids.push(await challenge(agent, seq));
     for (const id of ids) while ((await statusOf(id)) === OPEN) await setTimeout(50);
     await service.stop();
-    for (const id of ids) expect([await statusOf(id), sent(id)]).to.deep.equal([ANSWERED, 1]);
+    for (const id of ids) expect([await statusOf(id), await sent(id)]).to.deep.equal([ANSWERED, 1]);
     expect(await earned()).to.equal(6n * DEPOSIT);
     expect(log).not.to.include("could not be answered");
     const again = await start(rail.prover, keep);
     const end = (await rail.provider.getBlockNumber()) + 2;
     await rail.provider.send("hardhat_mine", ["0x2"]);
-    while ((place() ?? 0) < end) await setTimeout(50);
+    while (((await place()) ?? 0) < end) await setTimeout(50);
     await again.stop();
     expect(ids.map((id) => sent(id))).to.deep.equal([1, 1, 1, 1, 1, 1]);
     const { slashed } = await rail.chain.processors.processorOf(rail.processorKey.address);
@@ -176,12 +177,12 @@ describe("answers to challenges", function () {
   it("looks at nothing and keeps no place before the first batch, and then from its block on", async () => {
     const watching = answers();
     await watching.run();
-    expect(place()).to.equal(null);
+    expect(await place()).to.equal(null);
     const agent = await settled(1);
     const id = await challenge(agent, 1n);
     await watching.run();
     expect(await statusOf(id)).to.equal(ANSWERED);
-    expect(place()).to.be.greaterThan(rail.store.batch(1)!.block! - 1);
+    expect(await place()).to.be.greaterThan((await rail.store.batch(1))!.block! - 1);
   });
 
   it("finds a challenge however many blocks later, and reads them in parts that a node answers", async () => {
@@ -199,7 +200,7 @@ describe("answers to challenges", function () {
     expect(await statusOf(id)).to.equal(ANSWERED);
     expect(ranges).to.have.length(4);
     expect(Math.max(...ranges)).to.equal(5_000);
-    expect(place()).to.be.at.least(18_000);
+    expect(await place()).to.be.at.least(18_000);
     await answers().run();
     expect(ranges.slice(4).every((blocks) => blocks < 100)).to.equal(true);
   });
@@ -210,11 +211,11 @@ describe("answers to challenges", function () {
       const id = await challenge(agent, 2n);
       const dead = new DeadAtBroadcast(rail.node.url, 31_337, { staticNetwork: true, cacheTimeout: -1 });
       void answers({ outbox: outboxOver(dead) }).run();
-      while (sent(id) === 0) await setTimeout(20);
-      const [{ hash } = { hash: "" }] = rail.store.transactions(`answer:${id}`);
-      expect(place() ?? 0).to.be.lessThan(await rail.provider.getBlockNumber());
+      while ((await sent(id)) === 0) await setTimeout(20);
+      const [{ hash } = { hash: "" }] = await rail.store.transactions(`answer:${id}`);
+      expect((await place()) ?? 0).to.be.lessThan(await rail.provider.getBlockNumber());
       await answers({ outbox: outboxOver() }).run();
-      expect([await statusOf(id), sent(id)]).to.deep.equal([ANSWERED, 1]);
+      expect([await statusOf(id), await sent(id)]).to.deep.equal([ANSWERED, 1]);
       expect((await rail.provider.getTransactionReceipt(hash))?.status).to.equal(1);
       dead.destroy();
     });
@@ -225,7 +226,7 @@ describe("answers to challenges", function () {
       void hanging.run();
       await setTimeout(200);
       await answers().run();
-      expect([await statusOf(id), sent(id)]).to.deep.equal([ANSWERED, 1]);
+      expect([await statusOf(id), await sent(id)]).to.deep.equal([ANSWERED, 1]);
     });
   });
 
@@ -249,15 +250,15 @@ describe("answers to challenges", function () {
     await running;
     expect(told.map(([one]) => one)).to.deep.equal([id]);
     expect(await statusOf(id)).to.equal(OPEN);
-    expect(place()).to.be.lessThan(await rail.provider.getBlockNumber());
+    expect(await place()).to.be.lessThan(await rail.provider.getBlockNumber());
     await watching.run();
-    expect([await statusOf(id), sent(id), told.length]).to.deep.equal([ANSWERED, 1, 1]);
+    expect([await statusOf(id), await sent(id), told.length]).to.deep.equal([ANSWERED, 1, 1]);
   });
 
   it("one that the books cannot answer holds up no other, is told once, and is given up when its time is over", async () => {
     const [agent, lost] = [await settled(2), await settled(1)];
     const id = await challenge(lost, 1n);
-    rail.store.database.run("UPDATE payment SET batch = NULL WHERE agent = ?", lost.address);
+    await rail.store.database.run("UPDATE payment SET batch = NULL WHERE agent = ?", lost.address);
     const other = await challenge(agent, 2n);
     const watching = answers();
     for (let i = 0; i < 3; ++i) await watching.run();
@@ -272,25 +273,25 @@ describe("answers to challenges", function () {
     };
     await mineAt(answerableUntil);
     await watching.run();
-    expect(place()).to.be.lessThan(await rail.provider.getBlockNumber());
+    expect(await place()).to.be.lessThan(await rail.provider.getBlockNumber());
     await mineAt(answerableUntil + 1n);
     await watching.run();
-    expect(place()).to.equal(await rail.provider.getBlockNumber());
-    expect([told.length, sent(id)]).to.deep.equal([1, 0]);
+    expect(await place()).to.equal(await rail.provider.getBlockNumber());
+    expect([told.length, await sent(id)]).to.deep.equal([1, 0]);
   });
 
   it("tells of a challenge whose payment the books have otherwise, and of one that they never had", async () => {
     const agent = await settled(2);
     const id = await challenge(agent, 1n);
-    const { ref } = rail.store.payment(agent.address, 1n)!.payment.line;
-    const write = (value: string): void => {
-      rail.store.database.run("UPDATE payment SET ref = ? WHERE agent = ? AND seq = 1", value, agent.address);
+    const { ref } = (await rail.store.payment(agent.address, 1n))!.payment.line;
+    const write = async (value: string): Promise<void> => {
+      await rail.store.database.run("UPDATE payment SET ref = ? WHERE agent = ? AND seq = 1", value, agent.address);
     };
-    write(`0x${"99".repeat(32)}`);
+    await write(`0x${"99".repeat(32)}`);
     const watching = answers();
     await watching.run();
     expect(told).to.have.length(1);
-    write(ref);
+    await write(ref);
     await watching.run();
     expect([await statusOf(id), told.length]).to.deep.equal([ANSWERED, 1]);
   });
@@ -298,10 +299,10 @@ describe("answers to challenges", function () {
   it("answers for a payment whose first batch failed, by the batch that settled it", async () => {
     const agent = await rail.open();
     await agent.pay(SHOP, 4n);
-    const failed = rail.settler.plan()!;
-    rail.store.markFailed(failed.id, "given up by the test");
+    const failed = (await rail.settler.plan())!;
+    await rail.store.markFailed(failed.id, "given up by the test");
     await settled(1, agent);
-    expect(rail.store.payment(agent.address, 1n)!.batch).to.equal(failed.id + 1);
+    expect((await rail.store.payment(agent.address, 1n))!.batch).to.equal(failed.id + 1);
     const id = await challenge(agent, 1n);
     await answers().run();
     const [event] = await rail.chain.challenges.queryFilter(rail.chain.challenges.filters.ChallengeAnswered(id));
@@ -310,8 +311,8 @@ describe("answers to challenges", function () {
 
   it("answers for a batch that is on chain before the books say so", async () => {
     const agent = await settled(1);
-    rail.store.database.run("UPDATE batch SET state = 'submitted', tx = NULL, block = NULL WHERE id = 1");
-    rail.store.setCursor("challenges", 0);
+    await rail.store.database.run("UPDATE batch SET state = 'submitted', tx = NULL, block = NULL WHERE id = 1");
+    await rail.store.setCursor("challenges", 0);
     const id = await challenge(agent, 1n);
     await answers().run();
     expect(await statusOf(id)).to.equal(ANSWERED);
@@ -320,17 +321,17 @@ describe("answers to challenges", function () {
   it("says so of a node that has forgotten the transaction of a batch, and answers by one that has not", async () => {
     const agent = await settled(1);
     const id = await challenge(agent, 1n);
-    const kept = rail.store.transactions("batch:1").map(({ hash }) => hash);
-    const rename = (from: string, to: string): void => {
-      rail.store.database.run("UPDATE outbox SET hash = ? WHERE hash = ?", to, from);
+    const kept = (await rail.store.transactions("batch:1")).map(({ hash }) => hash);
+    const rename = async (from: string, to: string): Promise<void> => {
+      await rail.store.database.run("UPDATE outbox SET hash = ? WHERE hash = ?", to, from);
     };
-    for (const hash of kept) rename(hash, `${hash.slice(0, -2)}00`);
+    for (const hash of kept) await rename(hash, `${hash.slice(0, -2)}00`);
     const refused = await refusalOf(() => answers().run());
     expect([refused.code, refused.advice]).to.deep.equal([
       "chain-unavailable",
       "Ask a node that keeps the receipts of old transactions.",
     ]);
-    for (const hash of kept) rename(`${hash.slice(0, -2)}00`, hash);
+    for (const hash of kept) await rename(`${hash.slice(0, -2)}00`, hash);
     expect(await answers().run()).to.deep.equal([id]);
   });
 
@@ -350,7 +351,7 @@ describe("answers to challenges", function () {
     await (await stranger.sendTransaction({ to, data: calls.get(`answer:${one}`)! })).wait();
     await rail.provider.send("evm_setAutomine", [false]);
     const running = answers().run();
-    while (sent(two) === 0) await setTimeout(20);
+    while ((await sent(two)) === 0) await setTimeout(20);
     await stranger.sendTransaction({
       to,
       data: calls.get(`answer:${two}`)!,
@@ -362,8 +363,8 @@ describe("answers to challenges", function () {
     await rail.provider.send("evm_mine", []);
     await running;
     expect([await statusOf(one), await statusOf(two)]).to.deep.equal([ANSWERED, ANSWERED]);
-    expect([sent(one), sent(two), told]).to.deep.equal([0, 1, []]);
-    const [mine] = rail.store.transactions(`answer:${two}`);
+    expect([await sent(one), await sent(two), told]).to.deep.equal([0, 1, []]);
+    const [mine] = await rail.store.transactions(`answer:${two}`);
     expect((await rail.provider.getTransactionReceipt(mine!.hash))?.status).to.equal(0);
   });
 
@@ -378,7 +379,7 @@ describe("answers to challenges", function () {
     expect(await statusOf(id)).to.equal(ANSWERED);
 
     await rail.provider.send("evm_revert", [snapshot]);
-    const [{ raw, hash } = { raw: "", hash: "" }] = rail.store.transactions(`answer:${id}`);
+    const [{ raw, hash } = { raw: "", hash: "" }] = await rail.store.transactions(`answer:${id}`);
     // The local node says what a transaction that it mines reverts with.
     await rail.provider.broadcastTransaction(raw).catch(() => undefined);
     expect((await rail.provider.getTransactionReceipt(hash))?.status).to.equal(0);
@@ -387,7 +388,7 @@ describe("answers to challenges", function () {
     expect(await challenge(agent, 1n)).to.equal(id);
     await watching.run();
     expect(await statusOf(id)).to.equal(ANSWERED);
-    expect([sent(id), sent(id, ":2"), told]).to.deep.equal([1, 1, []]);
+    expect([await sent(id), await sent(id, ":2"), told]).to.deep.equal([1, 1, []]);
   });
 
   it("waits for the chain to answer, and tells nobody meanwhile", async () => {
@@ -407,7 +408,7 @@ describe("answers to challenges", function () {
       );
     nowhere.destroy();
     expect((error as { code?: string }).code).to.equal("chain-unavailable");
-    expect([told, place()]).to.deep.equal([[], null]);
+    expect([told, await place()]).to.deep.equal([[], null]);
     await answers().run();
     expect(await statusOf(id)).to.equal(ANSWERED);
     expect((await rail.chain.challenges.challengeOf(id)).answerableUntil).to.be.greaterThan(rail.now() - CURE);

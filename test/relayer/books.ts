@@ -3,6 +3,9 @@ import { id, Wallet } from "ethers";
 
 import { Processor, receiptKey } from "../../packages/relayer/src/processor.ts";
 import { Store } from "../../packages/relayer/src/store.ts";
+import { storeUrl } from "./databases.ts";
+
+const now = (): bigint => 1_800_000_000n;
 
 /** A processor and its books, and nothing else: what starts in a few milliseconds can be killed a thousand times. */
 export class Books {
@@ -10,14 +13,13 @@ export class Books {
   readonly store: Store;
   readonly processor: Processor;
 
-  constructor(path: string) {
+  private constructor(store: Store) {
     const nothing = (): Promise<never> => Promise.reject(new Error("there is no chain"));
-    const now = (): bigint => 1_800_000_000n;
     const { domain } = this;
-    this.store = new Store(path, { now });
+    this.store = store;
     this.processor = new Processor({
       domain,
-      store: this.store,
+      store,
       chain: { mandate: nothing, revocations: nothing },
       key: receiptKey(new Wallet(id("books"))),
       settleWithin: 3_600n,
@@ -25,8 +27,12 @@ export class Books {
     });
   }
 
+  static async open(path: string): Promise<Books> {
+    return new Books(await Store.open(await storeUrl(path), { now }));
+  }
+
   /** The key of an agent that may pay anyone one unit at a time; its mandate is in the books. */
-  readonly open = (name: string): { address: Address; privateKey: Hex } => {
+  readonly open = async (name: string): Promise<{ address: Address; privateKey: Hex }> => {
     const { address, privateKey } = new Wallet(id(name));
     const agent = address as Address;
     const terms = { version: 1 as const, purpose: "to be killed", categories: [], hosts: [] };
@@ -43,7 +49,7 @@ export class Books {
       termsHash: termsHash(terms),
     };
     const settled = { base: BigInt(startOf(this.domain, agent).base), seq: 0n, spent: 0n };
-    this.store.addMandate({ mandate, terms, unitScale: 1n, settled, revokedAt: null, closesAt: 1_900_100_000n });
+    await this.store.addMandate({ mandate, terms, unitScale: 1n, settled, revokedAt: null, closesAt: 1_900_100_000n });
     return { address: agent, privateKey: privateKey as Hex };
   };
 }

@@ -326,15 +326,15 @@ describe("the command line", function () {
   it("answers challenges of what was settled, and says which it cannot answer", async () => {
     const { registry, challenges, tokens } = await answer<Deployed>("deploy");
     expect((await bursar("answer")).out).to.equal("No challenge is open.\n");
-    const store = new Store(join(folder, "home", `processor-31337-${registry.slice(2, 10)}.db`));
-    const { agent } = store.batches(["settled"])[0]!.rows[0]!;
+    const store = await Store.open(join(folder, "home", `processor-31337-${registry.slice(2, 10)}.db`));
+    const { agent } = (await store.batches(["settled"]))[0]!.rows[0]!;
     const key = await new Keyring(join(folder, "home", "keys"), "", true).load("processor");
     const challenger = await provider.getSigner(3);
     const dollar = TestUSD__factory.connect(tokens["tUSD"]!, challenger);
     await (await dollar.mint(challenger.address, 2_000_000n)).wait();
     await (await dollar.approve(challenges, 2_000_000n)).wait();
     const challenge = async (seq: bigint): Promise<Hex> => {
-      const { payment, signature: agentSignature, settleBy, logIndex } = store.payment(agent, seq)!;
+      const { payment, signature: agentSignature, settleBy, logIndex } = (await store.payment(agent, seq))!;
       const receipt = { agent, seq, ...payment.line, head: payment.head, settleBy, logIndex };
       const processorSignature = await signReceipt(key, { chainId: 31_337n, registry }, receipt);
       const signed = { ...payment, agent, settleBy, logIndex, agentSignature, processorSignature, payees: [] };
@@ -346,19 +346,19 @@ describe("the command line", function () {
     expect(await answer("answer")).to.deep.equal({ answered: [], unanswered: [] });
 
     const second = await challenge(2n);
-    const inBatch = (batch: number | null): void => {
-      store.database.run("UPDATE payment SET batch = ? WHERE agent = ? AND seq = 2", batch, agent);
+    const inBatch = async (batch: number | null): Promise<void> => {
+      await store.database.run("UPDATE payment SET batch = ? WHERE agent = ? AND seq = 2", batch, agent);
     };
-    inBatch(null);
+    await inBatch(null);
     const lost = await bursar("answer");
     expect(lost.code).to.equal(1);
     expect(lost.out)
       .to.match(/^0 challenges answered, 1 not\n/)
       .and.to.contain(agent);
     expect(lost.err).to.match(/bursar: books-behind: .* Restore the books /);
-    inBatch(store.payment(agent, 1n)!.batch);
+    await inBatch((await store.payment(agent, 1n))!.batch);
     expect(await answer("answer")).to.deep.equal({ answered: [second], unanswered: [] });
-    store.close();
+    await store.close();
   });
 
   it("resends a payment whose answer was lost, and settles it once", async () => {

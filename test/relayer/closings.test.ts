@@ -38,7 +38,7 @@ describe("ending a mandate together with its owner", function () {
   });
   afterEach(async () => {
     await server.close();
-    rail.stop();
+    await rail.stop();
   });
 
   /** As a process that starts finds its books. */
@@ -87,11 +87,11 @@ describe("ending a mandate together with its owner", function () {
     expect(await refusalOf(() => agent.pay(shop, 1n))).to.include({ code: "mandate-revoked" });
 
     await closings.run();
-    expect(closings.get(agent.address)).to.include({ state: "settling" });
+    expect(await closings.get(agent.address)).to.include({ state: "settling" });
     expect(await stateOf(agent.address)).to.equal("open");
     await rail.settler.run();
     await closings.run();
-    const { state, closesAt } = closings.get(agent.address)!;
+    const { state, closesAt } = (await closings.get(agent.address))!;
     expect(state).to.equal("noticed");
     const { timestamp } = (await rail.provider.getBlock("latest"))!;
     expect(closesAt).to.equal(BigInt(timestamp) + 3_600n);
@@ -100,7 +100,10 @@ describe("ending a mandate together with its owner", function () {
     expect(await stateOf(agent.address)).to.equal("revoked");
     await waitUntil(closesAt!);
     await closings.run();
-    expect([closings.get(agent.address)!.state, await stateOf(agent.address)]).to.deep.equal(["closed", "closed"]);
+    expect([(await closings.get(agent.address))!.state, await stateOf(agent.address)]).to.deep.equal([
+      "closed",
+      "closed",
+    ]);
     expect((await free()) - before).to.equal(100_000n - 700n);
     expect(await rail.chain.escrow.creditOf(rail.token, shop)).to.equal(700n);
     const again = (await (await ask({ agent: agent.address, seq: 1n })).json()) as Closing;
@@ -121,7 +124,7 @@ describe("ending a mandate together with its owner", function () {
       body: JSON.stringify({ close: { agent: agent.address, seq: 1 } }),
     });
     expect(((await malformed.json()) as Problem).code).to.equal("malformed-input");
-    expect(closings.get(agent.address)).to.equal(undefined);
+    expect(await closings.get(agent.address)).to.equal(undefined);
     await agent.pay(rail.payee(), 5n);
   });
 
@@ -130,7 +133,7 @@ describe("ending a mandate together with its owner", function () {
     await ask({ agent: agent.address, seq: 0n });
     await rail.provider.send("evm_setAutomine", [false]);
     const cut = closings.run();
-    while (rail.store.transactions(`close-together:${agent.address}`).length === 0)
+    while ((await rail.store.transactions(`close-together:${agent.address}`)).length === 0)
       await new Promise((done) => setTimeout(done, 10));
     // The process is gone; the transaction is in the pool, and the books know it.
     const resumed = start();
@@ -138,9 +141,9 @@ describe("ending a mandate together with its owner", function () {
     await rail.provider.send("evm_setAutomine", [true]);
     await rail.provider.send("evm_mine", []);
     await Promise.all([cut, ended]);
-    expect(resumed.get(agent.address)).to.include({ state: "noticed" });
-    expect(rail.store.transactions(`close-together:${agent.address}`)).to.have.length(1);
-    await waitUntil(resumed.get(agent.address)!.closesAt!);
+    expect(await resumed.get(agent.address)).to.include({ state: "noticed" });
+    expect(await rail.store.transactions(`close-together:${agent.address}`)).to.have.length(1);
+    await waitUntil((await resumed.get(agent.address))!.closesAt!);
     await start().run();
     expect(await stateOf(agent.address)).to.equal("closed");
   });
@@ -157,7 +160,7 @@ describe("ending a mandate together with its owner", function () {
     await ask({ agent: agent.address, seq: 0n });
     await waitUntil(settleBy + 7_201n);
     await closings.run();
-    const { closesAt } = closings.get(agent.address)!;
+    const { closesAt } = (await closings.get(agent.address))!;
     const claim = {
       ...{ agent: agent.address, seq, spent, head, line, settleBy, logIndex: 0n, payees: [] },
       agentSignature: payment.signature,
@@ -166,9 +169,9 @@ describe("ending a mandate together with its owner", function () {
     await (await rail.chain.claims.connect(rail.owner).file([claim])).wait();
     await waitUntil(closesAt!);
     await closings.run();
-    expect(closings.get(agent.address)!.state).to.equal("noticed");
-    expect(closings.get(agent.address)!.closesAt! > closesAt!).to.equal(true);
-    await waitUntil(closings.get(agent.address)!.closesAt!);
+    expect((await closings.get(agent.address))!.state).to.equal("noticed");
+    expect((await closings.get(agent.address))!.closesAt! > closesAt!).to.equal(true);
+    await waitUntil((await closings.get(agent.address))!.closesAt!);
     await closings.run();
     expect(await stateOf(agent.address)).to.equal("closed");
   });

@@ -294,16 +294,16 @@ describe("decide", function () {
   it("a dry run answers as accepting does, and leaves the books as they were", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(attempts, { maxLength: 6 }), async (plan) => {
-        const office = new Office();
-        const agent = office.agent("agent", { budget: 1_200n, paymentCap: 500n, payees: [SHOP] });
+        const office = await Office.open();
+        const agent = await office.agent("agent", { budget: 1_200n, paymentCap: 500n, payees: [SHOP] });
         let tail: Position = startOf(DOMAIN, AGENT);
         for (const { amount, payee, seqOff, spentOff, salt } of plan) {
           const { payment, position: next } = advance(tail, line(amount, payee), salt);
           const altered = { ...payment, seq: payment.seq + seqOff, spent: payment.spent + spentOff };
           const signed = await signAs(agent, altered, salt);
-          const before = office.snapshot();
+          const before = await office.snapshot();
           const foreseen = await codeOf(() => office.processor.check(signed));
-          expect(office.snapshot()).to.equal(before);
+          expect(await office.snapshot()).to.equal(before);
           const answer = await office.processor.accept(signed).then(
             () => null,
             (error: unknown) => (error as { code: string }).code,
@@ -311,7 +311,7 @@ describe("decide", function () {
           expect(answer).to.equal(foreseen);
           if (answer === null && altered.seq === tail.seq + 1n) tail = next;
         }
-        office.store.close();
+        await office.store.close();
       }),
       { numRuns: 40 },
     );

@@ -33,17 +33,17 @@ function direct({ wallet, address }: PayingAgent, amount: bigint, changes: Parti
 describe("direct payments in the books", () => {
   let office: Office;
   let agent: PayingAgent;
-  beforeEach(() => {
-    office = new Office();
-    agent = office.agent("agent", { budget: 1_000n, paymentCap: 500n });
+  beforeEach(async () => {
+    office = await Office.open();
+    agent = await office.agent("agent", { budget: 1_000n, paymentCap: 500n });
   });
   afterEach(() => office.store.close());
 
   it("accepts one, reserves its units and shows it in the ledger", async () => {
     const record = await office.processor.acceptDirect(direct(agent, 300n));
     expect(record).to.include({ status: "accepted", amount: 300n, transaction: null, error: null });
-    expect(office.processor.status(agent.address)).to.include({ reserved: 300n, remaining: 700n });
-    const [line] = office.store.ledger({ agent: agent.address });
+    expect(await office.processor.status(agent.address)).to.include({ reserved: 300n, remaining: 700n });
+    const [line] = await office.store.ledger({ agent: agent.address });
     expect(line).to.include({ kind: "accepted", rail: "exact", seq: null, status: "accepted", amount: 300n });
   });
 
@@ -53,8 +53,8 @@ describe("direct payments in the books", () => {
     office.clock += 1_000n;
     answers.push(await office.processor.acceptDirect(payment));
     for (const answer of answers) expect(answer).to.deep.equal(answers[0]);
-    expect(office.store.counts()).to.include({ directs: 1, refusals: 0 });
-    expect(office.processor.status(agent.address).reserved).to.equal(300n);
+    expect(await office.store.counts()).to.include({ directs: 1, refusals: 0 });
+    expect((await office.processor.status(agent.address)).reserved).to.equal(300n);
   });
 
   it("refuses another payment on a nonce that is taken, and keeps it", async () => {
@@ -62,16 +62,16 @@ describe("direct payments in the books", () => {
     await office.processor.acceptDirect(direct(agent, 1n, { nonce }));
     const refused = await refusalOf(() => office.processor.acceptDirect(direct(agent, 2n, { nonce })));
     expect(refused.code).to.equal("nonce-used");
-    expect(office.store.refusals(agent.address).map(({ code, rail }) => [code, rail])).to.deep.equal([
+    expect((await office.store.refusals(agent.address)).map(({ code, rail }) => [code, rail])).to.deep.equal([
       ["nonce-used", "exact"],
     ]);
     await office.processor.acceptDirect(direct(agent, 2n, { nonce, kind: "aep2" }));
-    expect(office.store.counts().directs).to.equal(2);
+    expect((await office.store.counts()).directs).to.equal(2);
   });
 
   it("refuses one of a mandate whose payments wait in holds: not-held", async () => {
     const terms = { ...ANYTHING, dispute: { module: addressOf("dispute module"), holdback: "3600" } };
-    const held = office.agent("held", {}, terms);
+    const held = await office.agent("held", {}, terms);
     expect(await refusalOf(() => office.processor.acceptDirect(direct(held, 1n)))).to.include({ code: "not-held" });
   });
 
@@ -90,7 +90,7 @@ describe("direct payments in the books", () => {
     ];
     const ends = await Promise.allSettled(rivals.map((pay) => pay()));
     expect(ends.filter(({ status }) => status === "fulfilled")).to.have.length(1);
-    const { remaining, reserved, accepted } = office.processor.status(agent.address);
+    const { remaining, reserved, accepted } = await office.processor.status(agent.address);
     expect(remaining + reserved + accepted.spent).to.equal(1_000n);
     expect(remaining).to.be.at.least(0n);
   });
@@ -108,24 +108,24 @@ describe("direct payments in the books", () => {
     it(`refuses one ${what}: ${code}, and changes nothing but the list of refusals`, async () => {
       const payment = direct(agent, amount, changes);
       expect((await refusalOf(() => office.processor.checkDirect(payment))).code).to.equal(code);
-      expect(office.store.counts().refusals).to.equal(0);
+      expect((await office.store.counts()).refusals).to.equal(0);
       expect((await refusalOf(() => office.processor.acceptDirect(payment))).code).to.equal(code);
-      expect(office.store.counts()).to.include({ directs: 0, refusals: 1 });
-      expect(office.processor.status(agent.address).reserved).to.equal(0n);
+      expect(await office.store.counts()).to.include({ directs: 0, refusals: 1 });
+      expect((await office.processor.status(agent.address)).reserved).to.equal(0n);
     });
   }
 
   it("refuses a signature by another key, and one of an unknown agent, and records neither", async () => {
-    const other = office.agent("other");
+    const other = await office.agent("other");
     const forged = { ...direct(agent, 1n), agent: other.address };
     expect((await refusalOf(() => office.processor.acceptDirect(forged))).code).to.equal("signature-signer");
     const unknown = { ...direct(agent, 1n), agent: addressOf("nobody") };
     expect((await refusalOf(() => office.processor.acceptDirect(unknown))).code).to.equal("mandate-unknown");
-    expect(office.store.counts()).to.include({ directs: 0, refusals: 0 });
+    expect(await office.store.counts()).to.include({ directs: 0, refusals: 0 });
   });
 
   it("counts towards the limits of the terms, on both rails", async () => {
-    const limited = office.agent("limited", {}, { ...ANYTHING, limits: { unitsPerDay: "100" } });
+    const limited = await office.agent("limited", {}, { ...ANYTHING, limits: { unitsPerDay: "100" } });
     await office.processor.acceptDirect(direct(limited, 70n));
     expect((await refusalOf(() => limited.pay(SHOP, 31n))).code).to.equal("above-daily-limit");
     await limited.pay(SHOP, 30n);
@@ -138,10 +138,14 @@ describe("direct payments in the books", () => {
     const { store } = office;
     const first = await office.processor.acceptDirect(direct(agent, 300n));
     const second = await office.processor.acceptDirect(direct(agent, 200n));
-    store.transact(() => store.endDirect(first.position, { status: "failed", transaction: null, error: "expired" }));
-    store.transact(() => store.endDirect(second.position, { status: "settled", transaction: "0x12", error: null }));
-    expect(office.processor.status(agent.address)).to.include({ reserved: 200n, remaining: 800n });
-    expect(store.ledger().map(({ status, reason }) => [status, reason])).to.deep.equal([
+    await store.transact(() =>
+      store.endDirect(first.position, { status: "failed", transaction: null, error: "expired" }),
+    );
+    await store.transact(() =>
+      store.endDirect(second.position, { status: "settled", transaction: "0x12", error: null }),
+    );
+    expect(await office.processor.status(agent.address)).to.include({ reserved: 200n, remaining: 800n });
+    expect((await store.ledger()).map(({ status, reason }) => [status, reason])).to.deep.equal([
       ["settled", null],
       ["failed", "expired"],
     ]);
@@ -150,16 +154,16 @@ describe("direct payments in the books", () => {
   it("P11 answer_implies_durable: stands in the books after a restart, reserved as before", async () => {
     const folder = mkdtempSync(join(tmpdir(), "bursar-direct-"));
     const path = join(folder, "books.db");
-    const before = new Office(path);
-    const payer = before.agent("payer");
+    const before = await Office.open(path);
+    const payer = await before.agent("payer");
     const payment = direct(payer, 300n);
     const record = await before.processor.acceptDirect(payment);
-    before.store.close();
-    const after = new Office(path);
-    expect(after.processor.direct("exact", payer.address, payment.nonce)).to.deep.equal(record);
+    await before.store.close();
+    const after = await Office.open(path);
+    expect(await after.processor.direct("exact", payer.address, payment.nonce)).to.deep.equal(record);
     expect(await after.processor.acceptDirect(payment)).to.deep.equal(record);
-    expect(after.processor.status(payer.address).reserved).to.equal(300n);
-    after.store.close();
+    expect((await after.processor.status(payer.address)).reserved).to.equal(300n);
+    await after.store.close();
     rmSync(folder, { recursive: true });
   });
 });

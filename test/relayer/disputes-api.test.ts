@@ -53,7 +53,7 @@ describe("disputes over HTTP", function () {
       now: () => rail.now(),
       sleep: (milliseconds, signal) => setTimeout(milliseconds, undefined, { signal }).catch(() => undefined),
     });
-    operator = `Bearer ${new ApiKeys(rail.store.database, () => rail.now()).create("operator", "operator").key}`;
+    operator = `Bearer ${(await new ApiKeys(rail.store.database, () => rail.now()).create("operator", "operator")).key}`;
     const hold = { module: rail.chain.rail.disputes!, holdback: HOLDBACK };
     agent = await rail.open({}, { ...OPEN_TERMS, dispute: hold });
     const account = holdOf(hold.module, agent.address, payee, BigInt(HOLDBACK));
@@ -73,7 +73,7 @@ describe("disputes over HTTP", function () {
   });
   after(async () => {
     await service.stop();
-    rail.stop();
+    await rail.stop();
   });
 
   async function as(account: Address, signer: Signer): Promise<string> {
@@ -111,7 +111,7 @@ describe("disputes over HTTP", function () {
     }
     expect((await ask(`/disputes/evidence/${hash}`, await stranger()))[0]).to.equal(403);
     expect((await ask(`/disputes/evidence/${hash}`))[0]).to.equal(401);
-    const reopened = new EvidenceBook(rail.store.database).get(hash);
+    const reopened = await new EvidenceBook(rail.store.database).get(hash);
     expect(reopened).to.include({ agent: agent.address, payee, owner: rail.ownerAddress });
   });
 

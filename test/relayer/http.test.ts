@@ -37,7 +37,7 @@ describe("the processor over HTTP", function () {
   });
   after(async () => {
     await server.close();
-    rail.stop();
+    await rail.stop();
   });
 
   async function post(path: string, body: unknown): Promise<Response> {
@@ -112,8 +112,8 @@ describe("the processor over HTTP", function () {
       agent.ledger.discard();
       const bad = await post("/payments/check", await agent.sign(SHOP, 1_001n));
       expect((await problemOf(bad, 403)).code).to.equal("above-payment-cap");
-      expect(rail.processor.status(agent.address).accepted.seq).to.equal(0n);
-      expect(rail.store.refusals(agent.address)).to.deep.equal([]);
+      expect((await rail.processor.status(agent.address)).accepted.seq).to.equal(0n);
+      expect(await rail.store.refusals(agent.address)).to.deep.equal([]);
     });
 
     it("GET /mandates/:agent with what is accepted, settled and left", async () => {
@@ -162,7 +162,7 @@ describe("the processor over HTTP", function () {
       agent = await rail.open({ budget: 1_500n });
       good = await agent.sign(SHOP, 5n);
     });
-    afterEach(() => expect(rail.processor.status(agent.address).accepted.seq).to.equal(0n));
+    afterEach(async () => expect((await rail.processor.status(agent.address)).accepted.seq).to.equal(0n));
 
     for (const [what, body] of [
       ["nothing", ""],
@@ -376,8 +376,8 @@ describe("the processor over HTTP", function () {
   });
 
   it("K15: tells nothing of an internal failure", async () => {
-    const office = new Office();
-    office.store.close();
+    const office = await Office.open();
+    await office.store.close();
     const broken = createServer(office.processor);
     const address = await broken.listen({ host: "127.0.0.1", port: 0 });
     const path = `${address}/mandates/${SHOP}`;

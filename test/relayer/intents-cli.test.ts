@@ -50,7 +50,7 @@ describe("bursar intent", function () {
   });
   after(async () => {
     await server.close();
-    store.close();
+    await store.close();
     provider.destroy();
     node.stop();
     rmSync(folder, { recursive: true });
@@ -67,7 +67,7 @@ describe("bursar intent", function () {
     await postTestBond(chain, key);
     const now = (): bigint => BigInt(Math.floor(Date.now() / 1_000));
     const sleep = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
-    store = new Store(join(folder, "elsewhere.db"), { now });
+    store = await Store.open(join(folder, "elsewhere.db"), { now });
     const processor = new Processor({ domain, store, chain, key: receiptKey(key), settleWithin: 3_600n, now });
     const pace = { confirmations: 1, replaceAfter: 60n, pollInterval: 20, now, sleep };
     const outbox = new Outbox({ store, provider, signer: key, ...pace });

@@ -59,7 +59,7 @@ describe("the page on which an owner signs", function () {
   after(async () => {
     await browser.close();
     await desk.server.close();
-    rail.stop();
+    await rail.stop();
   });
   afterEach(async () => {
     await Promise.all(pages.splice(0).map((page) => page.close()));
@@ -200,7 +200,7 @@ describe("the page on which an owner signs", function () {
     expect(shown).not.to.match(/[\u202A-\u202E\u2066-\u2069\u200B]/);
     await shoot(page, "hostile");
     expect(await press(page)).to.contain("The mandate is open");
-    expect(rail.processor.status(intent.agent).terms.purpose).to.equal(HOSTILE);
+    expect((await rail.processor.status(intent.agent)).terms.purpose).to.equal(HOSTILE);
     expect(complaints).to.deep.equal([]);
   });
 
@@ -234,7 +234,7 @@ describe("the page on which an owner signs", function () {
     const intent = await asked();
     const { page, wallet } = await open(intent, { declines: ["Mandate"] });
     expect(await press(page)).to.equal("You declined in your wallet. Nothing was signed.");
-    expect(desk.book.get(intent.agent)?.ownerSignature).to.equal(null);
+    expect((await desk.book.get(intent.agent))?.ownerSignature).to.equal(null);
     wallet.declines = [];
     await page.getByRole("button").click();
     await page.locator("#result.good").waitFor();
@@ -323,7 +323,7 @@ describe("the page on which an owner signs", function () {
         if (check) await page.getByLabel("Also end the old mandate on chain").check();
         expect(await press(page)).to.contain("The mandate is open");
         expect((await rail.chain.mandate(old)).state).to.equal("open");
-        expect(rail.processor.status(old).state).to.equal("revoked");
+        expect((await rail.processor.status(old)).state).to.equal("revoked");
       }
     });
   });

@@ -6,6 +6,7 @@ import { join } from "node:path";
 
 import { IntentBook, Intents, type Deliver } from "../../packages/relayer/src/intents.ts";
 import { TestRail } from "../integration/rail.ts";
+import { storeUrl } from "./databases.ts";
 import { Desk, type Asked } from "./intent-desk.ts";
 import { addressOf, keyOf } from "./office.ts";
 
@@ -22,7 +23,7 @@ describe("intents", function () {
   });
   after(async () => {
     await desk.server.close();
-    rail.stop();
+    await rail.stop();
   });
   afterEach(() => (rail.skew = 0n));
 
@@ -133,7 +134,7 @@ describe("intents", function () {
       const { status, body } = await desk.show(asked.agent);
       expect([status, body.code]).to.deep.equal([404, "not-found"]);
       expect((await desk.sign(asked.agent, await signed(asked))).status).to.equal(404);
-      expect(desk.book.get(asked.agent)).to.equal(undefined);
+      expect(await desk.book.get(asked.agent)).to.equal(undefined);
     });
 
     it("is expired, and not signable, once the mandate's own time is over", async () => {
@@ -144,7 +145,7 @@ describe("intents", function () {
     });
 
     it("lets only so many wait for one owner, and in all", async () => {
-      const book = new IntentBook(new Store(":memory:").database);
+      const book = new IntentBook((await Store.open(await storeUrl(":memory:"))).database);
       const small = await Desk.open(rail, { book, perOwner: 2, inAll: 3 });
       await small.asked();
       const kept = await small.asked();
@@ -180,7 +181,7 @@ describe("intents", function () {
       expect([status, body.state], JSON.stringify(body)).to.deep.equal([200, "open"]);
       expect(body.missing).to.deep.equal({ agentSignature: false, ownerSignature: false, funds: "0" });
       expect(await onChain(asked.agent)).to.equal("open");
-      expect(rail.processor.status(asked.agent).terms).to.deep.equal(asked.terms);
+      expect((await rail.processor.status(asked.agent)).terms).to.deep.equal(asked.terms);
       expect(await desk.sign(asked.agent, await signed(asked))).to.deep.equal({ status, body });
       expect((await desk.draft(asked)).body.state).to.equal("open");
     });
@@ -199,7 +200,7 @@ describe("intents", function () {
         const { body } = await desk.sign(asked.agent, { ownerSignature });
         expect(body.code).to.be.oneOf(["signature-signer", "signature-length"]);
       }
-      expect(desk.book.get(asked.agent)?.ownerSignature).to.equal(null);
+      expect((await desk.book.get(asked.agent))?.ownerSignature).to.equal(null);
       const { body } = await desk.sign(asked.agent, { ...(await signed(asked)), revocationSignature: "0x12" });
       expect(body.code).to.equal("malformed-input");
     });
@@ -209,7 +210,7 @@ describe("intents", function () {
       const answer = await signed(asked);
       const answers = await Promise.all([1, 2, 3].map(() => desk.sign(asked.agent, answer)));
       expect(answers.map(({ body }) => body.state)).to.deep.equal(["open", "open", "open"]);
-      expect(rail.store.transactions(`open:${asked.agent}`)).to.have.length(1);
+      expect(await rail.store.transactions(`open:${asked.agent}`)).to.have.length(1);
     });
 
     it("says how much is missing, and opens after the deposit", async () => {
@@ -220,7 +221,7 @@ describe("intents", function () {
       expect([poor.status, poor.body.code]).to.deep.equal([409, "funds-missing"]);
       expect(poor.body.details).to.deep.equal({ value: String(free), limit: String(free + 250n), missing: "250" });
       expect(poor.body.advice).to.contain("0.00025");
-      expect(desk.book.get(asked.agent)?.ownerSignature).to.equal(null);
+      expect((await desk.book.get(asked.agent))?.ownerSignature).to.equal(null);
       await rail.fund(250n);
       expect((await desk.sign(asked.agent, await signed(asked))).body.state).to.equal("open");
       await rail.fund(10_000_000n);
@@ -235,8 +236,8 @@ describe("intents", function () {
       expect((await desk.show(asked.agent)).body).to.deep.equal({ agent: asked.agent, state: "open" });
       const { body } = await desk.sign(asked.agent, answer);
       expect(body.state).to.equal("open");
-      expect(rail.store.transactions(`open:${asked.agent}`)).to.have.length(0);
-      expect(rail.processor.status(asked.agent).state).to.equal("open");
+      expect(await rail.store.transactions(`open:${asked.agent}`)).to.have.length(0);
+      expect((await rail.processor.status(asked.agent)).state).to.equal("open");
     });
 
     it("takes one that somebody else opens in between as open", async () => {
@@ -276,7 +277,7 @@ describe("intents", function () {
       const outrun: Deliver = async (job, request) => {
         await rail.provider.send("evm_setAutomine", [false]);
         const delivered = rail.outbox.deliver(job, request);
-        while (rail.store.transactions(job).length === 0) await new Promise((done) => setTimeout(done, 20));
+        while ((await rail.store.transactions(job)).length === 0) await new Promise((done) => setTimeout(done, 20));
         const first = { gasLimit: 200_000n, maxPriorityFeePerGas: 50_000_000_000n, maxFeePerGas: 100_000_000_000n };
         await escrow.connect(rail.owner).withdraw(rail.token, free, rail.ownerAddress, first);
         await rail.provider.send("evm_setAutomine", [true]);
@@ -287,20 +288,20 @@ describe("intents", function () {
       const asked = await other.asked();
       const { body } = await other.sign(asked.agent, await signed(asked));
       expect(body.code, body.detail).to.equal("funds-missing");
-      const [sent] = rail.store.transactions(`open:${asked.agent}`);
+      const [sent] = await rail.store.transactions(`open:${asked.agent}`);
       expect((await rail.provider.getTransactionReceipt(sent!.hash))?.status).to.equal(0);
-      expect(other.book.get(asked.agent)).to.include({ ownerSignature: null, attempt: 2 });
+      expect(await other.book.get(asked.agent)).to.include({ ownerSignature: null, attempt: 2 });
       await other.server.close();
 
       await rail.fund(10_000_000n);
       expect((await desk.sign(asked.agent, await signed(asked))).body.state).to.equal("open");
-      expect(rail.store.transactions(`open:${asked.agent}:2`)).to.have.length(1);
+      expect(await rail.store.transactions(`open:${asked.agent}:2`)).to.have.length(1);
     });
 
     it("follows the mandate to its end", async () => {
       const asked = await desk.asked();
       await desk.sign(asked.agent, await signed(asked));
-      rail.processor.revoke(
+      await rail.processor.revoke(
         { agent: asked.agent, afterSeq: 0n },
         await signRevocation(rail.owner, rail.domain, { agent: asked.agent, afterSeq: 0n }),
       );
@@ -363,7 +364,7 @@ describe("intents", function () {
           const ownerSignature = await signMandate(key, rail.domain, asked.mandate);
           const { body } = await desk.sign(asked.agent, { ownerSignature });
           expect(body.code, body.detail).to.equal("signature-signer");
-          expect(desk.book.get(asked.agent)?.ownerSignature).to.equal(null);
+          expect((await desk.book.get(asked.agent))?.ownerSignature).to.equal(null);
         });
       },
     );
@@ -371,11 +372,10 @@ describe("intents", function () {
 
   describe("after a crash", () => {
     /** The same books in the hands of a new process. */
-    function restarted(deliver: Deliver = (job, request) => rail.outbox.deliver(job, request)): {
-      intents: Intents;
-      store: Store;
-    } {
-      const store = new Store(join(rail.folder, "processor.db"), { now: () => rail.now() });
+    async function restarted(
+      deliver: Deliver = (job, request) => rail.outbox.deliver(job, request),
+    ): Promise<{ intents: Intents; store: Store }> {
+      const store = await Store.open(await storeUrl(join(rail.folder, "processor.db")), { now: () => rail.now() });
       const { domain, chain, processorKey } = rail;
       const now = (): bigint => rail.now();
       const processor = new Processor({
@@ -399,12 +399,12 @@ describe("intents", function () {
       expect(await onChain(asked.agent)).to.equal("none");
       await dying.server.close();
 
-      const { intents, store } = restarted();
+      const { intents, store } = await restarted();
       expect(await intents.resume()).to.deep.equal([{ agent: asked.agent, failure: null }]);
       expect((await intents.view(asked.agent)).state).to.equal("open");
       expect(await onChain(asked.agent)).to.equal("open");
       expect(await intents.resume()).to.deep.equal([]);
-      store.close();
+      await store.close();
     });
 
     it("goes on between sending and taking up", async () => {
@@ -414,13 +414,13 @@ describe("intents", function () {
       const asked = await dying.asked();
       expect((await dying.sign(asked.agent, await signed(asked))).body.code).to.equal("opening-pending");
       while ((await onChain(asked.agent)) !== "open") await new Promise((done) => setTimeout(done, 50));
-      expect(rail.store.mandate(asked.agent)).to.equal(undefined);
+      expect(await rail.store.mandate(asked.agent)).to.equal(undefined);
       await dying.server.close();
 
-      const { intents, store } = restarted(() => Promise.reject(new Error("it was sent already")));
+      const { intents, store } = await restarted(() => Promise.reject(new Error("it was sent already")));
       expect(await intents.resume()).to.deep.equal([{ agent: asked.agent, failure: null }]);
-      expect(store.mandate(asked.agent)?.terms).to.deep.equal(asked.terms);
-      store.close();
+      expect((await store.mandate(asked.agent))?.terms).to.deep.equal(asked.terms);
+      await store.close();
     });
 
     it("gives up what ended while it was down, and says so", async () => {
@@ -429,11 +429,11 @@ describe("intents", function () {
       await dying.sign(asked.agent, await signed(asked));
       await dying.server.close();
       rail.skew = 120n;
-      const { intents, store } = restarted();
+      const { intents, store } = await restarted();
       const [ended] = await intents.resume();
       expect(ended?.failure).to.include({ code: "mandate-expired" });
       expect((await intents.view(asked.agent)).state).to.equal("expired");
-      store.close();
+      await store.close();
     });
   });
 
@@ -445,7 +445,7 @@ describe("intents", function () {
       const down = await Desk.open(rail, { chain: new Chain(rail.chain.rail, away) });
       const wrong = await down.sign(asked.agent, { ownerSignature: asked.agentSignature });
       expect([wrong.status, wrong.body.code]).to.deep.equal([503, "chain-unavailable"]);
-      expect(down.book.get(asked.agent)?.ownerSignature).to.equal(null);
+      expect((await down.book.get(asked.agent))?.ownerSignature).to.equal(null);
       const { status, body } = await down.sign(asked.agent, answer);
       expect([status, body.code]).to.deep.equal([503, "chain-unavailable"]);
       expect(body.detail).to.equal("The signature is recorded, and the chain does not answer.");
@@ -467,9 +467,9 @@ describe("intents", function () {
       const { body } = await desk.show(asked.agent);
       expect(body.replaces).to.deep.include({ agent: old.address, revocation: { agent: old.address, afterSeq: "1" } });
       expect(body.clauses.map(({ subject }) => subject)).to.include("replaces");
-      expect(rail.processor.status(old.address).state).to.equal("open");
+      expect((await rail.processor.status(old.address)).state).to.equal("open");
       expect((await desk.sign(asked.agent, await signed(asked))).body.state).to.equal("open");
-      expect(rail.processor.status(old.address).state).to.equal("revoked");
+      expect((await rail.processor.status(old.address)).state).to.equal("revoked");
       expect(await onChain(old.address)).to.equal("open");
       let refused: unknown;
       await old.pay(rail.payee(), 100n).catch((error: unknown) => (refused = error));
@@ -532,7 +532,7 @@ describe("intents", function () {
       const forged = await signRevocation(asked.wallet, rail.domain, { agent: old.address, afterSeq: 0n });
       const { body } = await desk.sign(asked.agent, { ...(await signed(asked)), revocationSignature: forged });
       expect(body.code).to.equal("signature-signer");
-      expect(desk.book.get(asked.agent)?.ownerSignature).to.equal(null);
+      expect((await desk.book.get(asked.agent))?.ownerSignature).to.equal(null);
     });
   });
 

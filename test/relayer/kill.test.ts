@@ -48,18 +48,18 @@ describe("P11 answer_implies_durable, P10 same_request_same_answer", function ()
     }
     expect(told.size).to.be.greaterThan(kills / 10);
 
-    const { processor, store, open } = new Books(path);
+    const { processor, store, open } = await Books.open(path);
     for (const [key, receipt] of told) {
       const [agent, seq] = key.split(" ") as [Address, string];
-      expect(processor.receipt(agent, BigInt(seq))?.signature, key).to.equal(receipt);
+      expect((await processor.receipt(agent, BigInt(seq)))?.signature, key).to.equal(receipt);
     }
     for (const name of ["Ada", "Ben", "Cleo", "Dan"]) {
-      const { address } = open(name);
-      const { seq, spent } = processor.tail(address).position;
-      expect(store.payments(address, 1n, seq)).to.have.length(Number(seq));
+      const { address } = await open(name);
+      const { seq, spent } = (await processor.tail(address)).position;
+      expect(await store.payments(address, 1n, seq)).to.have.length(Number(seq));
       expect(spent).to.equal(seq);
     }
-    store.close();
+    await store.close();
   }
 
   /** @param delay - milliseconds from the first sign of life to its end. */

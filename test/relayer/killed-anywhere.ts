@@ -11,14 +11,14 @@ import { Books } from "./books.ts";
  * moment: whatever was told must be in the books, and be told again byte for byte.
  */
 const [path = ""] = process.argv.slice(2);
-const { domain, store, processor, open } = new Books(path);
+const { domain, store, processor, open } = await Books.open(path);
 const payee = "0x00000000000000000000000000000000000000D4";
 
 async function payOn(name: string): Promise<never> {
-  const { address: agent, privateKey } = open(name);
-  const last = store.lastPayment(agent);
+  const { address: agent, privateKey } = await open(name);
+  const last = await store.lastPayment(agent);
   if (last !== undefined) await tell(last);
-  const state = { ...processor.tail(agent).position, pending: null };
+  const state = { ...(await processor.tail(agent)).position, pending: null };
   const ledger = new AgentLedger({ domain, agent, secret: id(agent) as Hex, state });
   for (;;) {
     const { payment, salt } = ledger.draft({ payee, amount: 1n, ref: ZeroHash as Hex });

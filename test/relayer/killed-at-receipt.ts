@@ -12,6 +12,6 @@ const key = {
 };
 
 const [path = ""] = process.argv.slice(2);
-const office = new Office(path, { key });
-const agent = office.agent("cut off");
+const office = await Office.open(path, { key });
+const agent = await office.agent("cut off");
 await agent.pay(addressOf("shop"), 5n);

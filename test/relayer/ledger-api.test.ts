@@ -25,13 +25,13 @@ describe("the ledger over HTTP", function () {
   let bob: PayingAgent;
 
   beforeEach(async () => {
-    office = new Office();
+    office = await Office.open();
     const keys = new ApiKeys(office.store.database, () => office.clock);
-    key = keys.create("operator", "operator").key;
+    key = (await keys.create("operator", "operator")).key;
     server = createServer(office.processor, { keys });
     url = await server.listen({ host: "127.0.0.1", port: 0 });
-    ann = office.agent("ann");
-    bob = office.agent("bob", { owner: addressOf("other owner") });
+    ann = await office.agent("ann");
+    bob = await office.agent("bob", { owner: addressOf("other owner") });
     await ann.pay(SHOP, 1n);
     await bob.pay(CAFE, 2n);
     office.clock += 100n;
@@ -42,7 +42,7 @@ describe("the ledger over HTTP", function () {
   });
   afterEach(async () => {
     await server.close();
-    office.store.close();
+    await office.store.close();
   });
 
   const read = async (query: string, authorization = `Bearer ${key}`): Promise<Page> => {
@@ -122,12 +122,14 @@ describe("the ledger over HTTP", function () {
   it("exports all of a large ledger as CSV, from where it is told", async () => {
     const line = { payee: SHOP, amount: 1n, ref: ZeroHash as Hex };
     const rest = { signature: "0x" as Hex, digest: ZeroHash as Hex, salt: 1n, settleBy: NOW, acceptedAt: NOW };
-    office.store.transact(() => {
-      for (let seq = 3n; seq < 3n + BigInt(MANY); ++seq) {
-        const payment = { seq, spent: seq, head: ZeroHash as Hex, line };
-        office.store.addPayment({ agent: ann.address, payment, ...rest });
-      }
-    });
+    for (let seq = 3n; seq < 3n + BigInt(MANY); seq += 100n) {
+      const left = 3 + MANY - Number(seq);
+      const payments = Array.from({ length: Math.min(100, left) }, (_, i) => {
+        const next = seq + BigInt(i);
+        return { agent: ann.address, payment: { seq: next, spent: next, head: ZeroHash as Hex, line }, ...rest };
+      });
+      await office.store.transact(() => office.store.record({ holds: [], payments, directs: [], refusals: [] }));
+    }
     const csv = async (query: string): Promise<string[]> => {
       const response = await fetch(`${url}/ledger?format=csv${query}`, { headers: { authorization: `Bearer ${key}` } });
       return (await response.text()).split("\r\n");
@@ -143,6 +145,12 @@ describe("the ledger over HTTP", function () {
     expect(await csv(`&agent=${bob.address}`)).to.have.length(4);
   });
 });
+
+async function all(lines: AsyncIterable<string>): Promise<string[]> {
+  const read: string[] = [];
+  for await (const line of lines) read.push(line);
+  return read;
+}
 
 describe("a ledger as CSV", () => {
   const entry: LedgerEntry = {
@@ -178,9 +186,9 @@ describe("a ledger as CSV", () => {
     ["a formula that breaks out of quotes", '=HYPERLINK("x","y")', '"\'=HYPERLINK(""x"",""y"")"'],
     ["plain words", "why = not @ all - or", "why = not @ all - or"],
   ] as const) {
-    it(`writes ${what} as text`, () => {
+    it(`writes ${what} as text`, async () => {
       const pages = [[{ ...entry, reason: text }], []];
-      const [, row] = [...csvLines(() => pages.shift()!)];
+      const [, row] = await all(csvLines(() => Promise.resolve(pages.shift()!)));
       expect(row).to.equal(
         `1,2027-01-15T08:00:00.000Z,refused,refused,proved,${SHOP},${SHOP},${ANYTHING.purpose},,${CAFE},1.5,` +
           `${ZeroHash},above-budget,${written},,,\r\n`,
@@ -188,17 +196,17 @@ describe("a ledger as CSV", () => {
     });
   }
 
-  it("reads a page at a time, each from where the last one ended", () => {
+  it("reads a page at a time, each from where the last one ended", async () => {
     const asked: (number | undefined)[] = [];
     const lines = csvLines((before) => {
       asked.push(before);
       const from = before ?? 5;
-      return from <= 1 ? [] : [{ ...entry, position: from - 1 }];
+      return Promise.resolve(from <= 1 ? [] : [{ ...entry, position: from - 1 }]);
     });
-    lines.next();
-    lines.next();
+    await lines.next();
+    await lines.next();
     expect(asked).to.deep.equal([undefined]);
-    expect([...lines]).to.have.length(3);
+    expect(await all(lines)).to.have.length(3);
     expect(asked).to.deep.equal([undefined, 4, 3, 2, 1]);
   });
 });

@@ -119,8 +119,8 @@ describe("limits that are counted", () => {
   const terms = (more: Partial<Terms>): Terms => ({ version: 1, purpose: "x", categories: [], hosts: [], ...more });
 
   it("refuses the payment that goes over the daily limit, and takes it a day later", async () => {
-    const office = new Office();
-    const agent = office.agent("daily", {}, terms({ limits: { unitsPerDay: "100" } }));
+    const office = await Office.open();
+    const agent = await office.agent("daily", {}, terms({ limits: { unitsPerDay: "100" } }));
     await agent.pay(SHOP, 60n);
     await agent.pay(SHOP, 40n);
     const refused = await refusalOf(() => agent.pay(SHOP, 1n));
@@ -128,13 +128,13 @@ describe("limits that are counted", () => {
     expect(refused.details).to.deep.equal({ value: "1", limit: "0", remaining: "0" });
     office.clock += 86_399n;
     expect((await refusalOf(() => agent.pay(SHOP, 1n))).code).to.equal("above-daily-limit");
-    office.store.close();
+    await office.store.close();
   });
 
   it("counts any 24 hours, not calendar days", async () => {
-    const office = new Office();
+    const office = await Office.open();
     const long = { validUntil: NOW + 1_000_000n };
-    const agent = office.agent("sliding", long, terms({ limits: { unitsPerDay: "100" } }));
+    const agent = await office.agent("sliding", long, terms({ limits: { unitsPerDay: "100" } }));
     await agent.pay(SHOP, 60n);
     office.clock += 43_200n;
     await agent.pay(SHOP, 40n);
@@ -143,35 +143,35 @@ describe("limits that are counted", () => {
     office.clock += 121n;
     await agent.pay(SHOP, 60n);
     expect((await refusalOf(() => agent.pay(SHOP, 1n))).code).to.equal("above-daily-limit");
-    office.store.close();
+    await office.store.close();
   });
 
   it("refuses the payment above the rate, and takes it when the minute is over", async () => {
-    const office = new Office();
-    const agent = office.agent("rate", {}, terms({ limits: { paymentsPerMinute: "3" } }));
+    const office = await Office.open();
+    const agent = await office.agent("rate", {}, terms({ limits: { paymentsPerMinute: "3" } }));
     for (let n = 0; n < 3; ++n) await agent.pay(SHOP, 1n);
     expect((await refusalOf(() => agent.pay(SHOP, 1n))).code).to.equal("above-rate");
     office.clock += 59n;
     expect((await refusalOf(() => agent.pay(SHOP, 1n))).code).to.equal("above-rate");
     office.clock += 1n;
     await agent.pay(SHOP, 1n);
-    office.store.close();
+    await office.store.close();
   });
 
   it("refuses a call above the highest price", async () => {
-    const office = new Office();
-    const agent = office.agent("price", {}, terms({ limits: { unitsPerCall: "10" } }));
+    const office = await Office.open();
+    const agent = await office.agent("price", {}, terms({ limits: { unitsPerCall: "10" } }));
     await agent.pay(SHOP, 10n);
     const refused = await refusalOf(() => agent.pay(SHOP, 11n));
     expect(refused.code).to.equal("above-price");
     expect(refused.details).to.deep.equal({ value: "11", limit: "10" });
-    office.store.close();
+    await office.store.close();
   });
 
   it("renews the allowance of a recurring mandate in each period, carries nothing over, and waits for the first", async () => {
-    const office = new Office();
+    const office = await Office.open();
     const startsAt = String(NOW + 10n);
-    const agent = office.agent("recurring", {}, terms({ recurring: { startsAt, seconds: "100", units: "50" } }));
+    const agent = await office.agent("recurring", {}, terms({ recurring: { startsAt, seconds: "100", units: "50" } }));
     expect((await refusalOf(() => agent.pay(SHOP, 1n))).code).to.equal("not-started");
     office.clock = NOW + 10n;
     await agent.pay(SHOP, 20n);
@@ -183,7 +183,7 @@ describe("limits that are counted", () => {
     await agent.pay(SHOP, 50n);
     office.clock = NOW + 350n;
     await agent.pay(SHOP, 50n);
-    office.store.close();
+    await office.store.close();
   });
 
   it("counts the same after a restart as before it", () => {

@@ -19,6 +19,7 @@ import { Processor, receiptKey, Store, type MandateReader, type ProcessorOptions
 import { id, Wallet, type Signer } from "ethers";
 
 import { PayingAgent } from "../integration/rail.ts";
+import { storeUrl } from "./databases.ts";
 
 export const ANYTHING: Terms = { version: 1, purpose: "whatever a test buys", categories: [], hosts: [] };
 
@@ -58,11 +59,11 @@ export class Office {
   /** Unix seconds. */
   clock = NOW;
 
-  constructor(path = ":memory:", overrides: Partial<ProcessorOptions> = {}) {
-    this.store = new Store(path, { now: () => this.clock });
+  private constructor(store: Store, overrides: Partial<ProcessorOptions>) {
+    this.store = store;
     this.processor = new Processor({
       domain: DOMAIN,
-      store: this.store,
+      store,
       chain: unreachable,
       key: receiptKey(keyOf("processor")),
       settleWithin: 3_600n,
@@ -71,11 +72,17 @@ export class Office {
     });
   }
 
+  static async open(path = ":memory:", overrides: Partial<ProcessorOptions> = {}): Promise<Office> {
+    const store = await Store.open(await storeUrl(path), { now: () => office.clock });
+    const office: Office = new Office(store, overrides);
+    return office;
+  }
+
   /** An agent whose mandate stands in the books, as after its registration. */
-  agent(name: string, overrides: Partial<Mandate> = {}, terms: Terms = ANYTHING): PayingAgent {
+  async agent(name: string, overrides: Partial<Mandate> = {}, terms: Terms = ANYTHING): Promise<PayingAgent> {
     const agent = new PayingAgent(this, keyOf(name));
     const base = BigInt(startOf(DOMAIN, agent.address).base);
-    this.store.transact(() =>
+    await this.store.transact(() =>
       this.store.addMandate({
         mandate: draftMandate(agent.address, overrides, terms),
         terms,
@@ -89,10 +96,11 @@ export class Office {
   }
 
   /** Everything that the books say, as text: equal texts, equal books. */
-  snapshot(): string {
+  async snapshot(): Promise<string> {
     const { store } = this;
-    const refusals = store.mandates().map(({ mandate }) => store.refusals(mandate.agent));
-    return JSON.stringify(toWire([store.counts(), store.mandates(), store.ledger({ limit: 10_000 }), refusals]));
+    const mandates = await store.mandates();
+    const refusals = await Promise.all(mandates.map(({ mandate }) => store.refusals(mandate.agent)));
+    return JSON.stringify(toWire([await store.counts(), mandates, await store.ledger({ limit: 10_000 }), refusals]));
   }
 }
 

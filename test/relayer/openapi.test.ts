@@ -42,7 +42,7 @@ describe("the OpenAPI document", function () {
   });
   after(async () => {
     await service.stop();
-    rail.stop();
+    await rail.stop();
   });
 
   const operations = (): [name: string, operation: Operation][] =>

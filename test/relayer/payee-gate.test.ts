@@ -82,20 +82,20 @@ describe("the gate for payees", () => {
   });
 
   describe("before the books", () => {
-    const office = (): { office: Office; agent: PayingAgent } => {
-      const made = new Office(":memory:", { gate });
-      return { office: made, agent: made.agent("agent") };
+    const office = async (): Promise<{ office: Office; agent: PayingAgent }> => {
+      const made = await Office.open(":memory:", { gate });
+      return { office: made, agent: await made.agent("agent") };
     };
     it("refuses a payment by its own code and records it, takes the next one, and asks once for a hundred", async () => {
-      const { office: made, agent } = office();
+      const { office: made, agent } = await office();
       const refusal = await refusalOf(() => agent.pay(OTHER, 5n));
       expect(refusal.code).to.equal("payee-not-admitted");
-      expect(made.store.counts()).to.include({ payments: 0, refusals: 1 });
+      expect(await made.store.counts()).to.include({ payments: 0, refusals: 1 });
       for (let n = 0; n < 100; ++n) await agent.pay(SHOP, 5n);
       expect(asked).to.deep.equal([OTHER, SHOP]);
     });
     it("P10 same_request_same_answer: a payment that was accepted keeps its receipt when its payee is let in no more", async () => {
-      const { office: made, agent } = office();
+      const { office: made, agent } = await office();
       const request = await agent.sign(SHOP, 5n);
       const receipt = await made.processor.accept(request);
       admitted = new Set();
@@ -109,7 +109,7 @@ describe("the gate for payees", () => {
       expect(await made.processor.accept(request)).to.deep.equal(receipt);
     });
     it("refuses a payment of the direct rail too, and takes the same one once its payee is let in", async () => {
-      const { office: made, agent } = office();
+      const { office: made, agent } = await office();
       const message = {
         kind: "exact" as const,
         agent: agent.address,
@@ -125,20 +125,20 @@ describe("the gate for payees", () => {
       const direct = { ...message, digest, signature: signWithKey(digest, agent.wallet.privateKey as Hex) };
       for (const attempt of [() => made.processor.checkDirect(direct), () => made.processor.acceptDirect(direct)])
         expect((await refusalOf(attempt)).code).to.equal("payee-not-admitted");
-      expect(made.store.counts()).to.include({ directs: 0, refusals: 1 });
+      expect(await made.store.counts()).to.include({ directs: 0, refusals: 1 });
       admitted.add(OTHER);
       clock = NOW + 6n;
       expect(await made.processor.acceptDirect(direct)).to.include({ status: "accepted", amount: 5n });
     });
     it("refuses for any other reason first", async () => {
-      const { agent } = office();
+      const { agent } = await office();
       expect((await refusalOf(() => agent.pay(OTHER, 1_001n))).code).to.equal("above-payment-cap");
     });
     it("is foreseen by a dry run, which records nothing", async () => {
-      const { office: made, agent } = office();
+      const { office: made, agent } = await office();
       const request = await agent.sign(OTHER, 5n);
       expect((await refusalOf(() => made.processor.check(request))).code).to.equal("payee-not-admitted");
-      expect(made.store.counts()).to.include({ payments: 0, refusals: 0 });
+      expect(await made.store.counts()).to.include({ payments: 0, refusals: 0 });
     });
   });
 });
@@ -174,7 +174,7 @@ describe("a service whose deployment has an identity gate", function () {
   });
   after(async () => {
     await service.stop();
-    rail.stop();
+    await rail.stop();
   });
 
   async function attest(subject: Address): Promise<void> {
@@ -221,7 +221,7 @@ describe("a service whose deployment has an identity gate", function () {
       expect(await open.chain.gate()).to.equal(null);
       expect(await payeeGateOf(open.chain, () => open.now())).to.equal(undefined);
     } finally {
-      open.stop();
+      await open.stop();
     }
   });
 });

@@ -41,40 +41,40 @@ describe("the processor", function () {
 
   describe("P10 same_request_same_answer", () => {
     it("answers the same payment with the same bytes, one after the other and 64 at once", async () => {
-      const office = new Office(path);
-      const request = await office.agent("agent").sign(SHOP, 5n);
+      const office = await Office.open(path);
+      const request = await (await office.agent("agent")).sign(SHOP, 5n);
       const first = bytes(await office.processor.accept(request));
       office.clock += 100n;
       const answers = await Promise.all(Array.from({ length: 64 }, () => office.processor.accept(request)));
       for (const answer of answers) expect(bytes(answer)).to.equal(first);
-      expect(office.store.counts()).to.include({ payments: 1, refusals: 0 });
-      office.store.close();
+      expect(await office.store.counts()).to.include({ payments: 1, refusals: 0 });
+      await office.store.close();
     });
 
     it("answers 64 first attempts at once with one receipt, whatever salt comes along", async () => {
-      const office = new Office(path);
-      const request = await office.agent("agent").sign(SHOP, 5n);
+      const office = await Office.open(path);
+      const request = await (await office.agent("agent")).sign(SHOP, 5n);
       const answers = await Promise.all(
         Array.from({ length: 64 }, (_, i) =>
           office.processor.accept({ ...request, salt: request.salt + BigInt(i % 2) }),
         ),
       );
       expect(new Set(answers.map(bytes)).size).to.equal(1);
-      expect(office.store.counts().payments).to.equal(1);
-      office.store.close();
+      expect((await office.store.counts()).payments).to.equal(1);
+      await office.store.close();
     });
 
     it("answers the same after a restart", async () => {
-      const office = new Office(path);
-      const agent = office.agent("agent");
+      const office = await Office.open(path);
+      const agent = await office.agent("agent");
       const request = await agent.sign(SHOP, 5n);
       const first = bytes(await office.processor.accept(request));
-      office.store.close();
-      const reopened = new Office(path);
+      await office.store.close();
+      const reopened = await Office.open(path);
       reopened.clock += 1_000n;
       expect(bytes(await reopened.processor.accept(request))).to.equal(first);
-      expect(bytes(reopened.processor.receipt(agent.address, 1n))).to.equal(first);
-      reopened.store.close();
+      expect(bytes(await reopened.processor.receipt(agent.address, 1n))).to.equal(first);
+      await reopened.store.close();
     });
 
     it("P11 answer_implies_durable: gives the receipt that kill -9 cut off between commit and answer", async () => {
@@ -83,19 +83,19 @@ describe("the processor", function () {
         (error: unknown) => error as { signal: string },
       );
       expect(death).to.include({ signal: "SIGKILL" });
-      const office = new Office(path);
-      expect(office.store.counts().payments).to.equal(1);
-      const agent = office.agent("cut off");
+      const office = await Office.open(path);
+      expect((await office.store.counts()).payments).to.equal(1);
+      const agent = await office.agent("cut off");
       const request = await agent.sign(SHOP, 5n);
       const answer = await office.processor.accept(request);
       expect(answer.receipt).to.deep.include({ seq: 1n, logIndex: 0n, head: request.payment.head });
-      expect(office.store.counts().payments).to.equal(1);
-      office.store.close();
+      expect((await office.store.counts()).payments).to.equal(1);
+      await office.store.close();
     });
 
     it("refuses another payment on a taken number for ever, and keeps both signatures as evidence", async () => {
-      const office = new Office(path);
-      const agent = office.agent("agent");
+      const office = await Office.open(path);
+      const agent = await office.agent("agent");
       const taken = await agent.sign(SHOP, 5n);
       agent.ledger.discard();
       const other = await agent.sign(SHOP, 6n);
@@ -109,23 +109,23 @@ describe("the processor", function () {
         expect(bytes(await at.processor.accept(taken))).to.equal(receipt);
       };
       await expectRefused(office);
-      office.store.close();
+      await office.store.close();
 
-      const muchLater = new Office(path);
+      const muchLater = await Office.open(path);
       muchLater.clock += 10_000_000n;
       await expectRefused(muchLater);
-      const [evidence] = muchLater.store.refusals(agent.address);
-      const kept = muchLater.store.payment(agent.address, 1n);
+      const [evidence] = await muchLater.store.refusals(agent.address);
+      const kept = await muchLater.store.payment(agent.address, 1n);
       expect(evidence!.payment).to.deep.equal(other.payment);
       expect(kept!.payment).to.deep.equal(taken.payment);
       for (const { payment, signature } of [evidence!, kept!])
         expect(recoverStrict(hashPayment(DOMAIN, payment as Payment), signature)).to.equal(agent.address);
-      muchLater.store.close();
+      await muchLater.store.close();
     });
 
     it("gives one of 64 rivals for one number a receipt and refuses the rest", async () => {
-      const office = new Office(path);
-      const agent = office.agent("agent");
+      const office = await Office.open(path);
+      const agent = await office.agent("agent");
       const rivals: SignedPayment[] = [];
       for (let amount = 1n; amount <= 64n; ++amount) {
         rivals.push(await agent.sign(SHOP, amount));
@@ -133,14 +133,14 @@ describe("the processor", function () {
       }
       const outcomes = await Promise.allSettled(rivals.map((rival) => office.processor.accept(rival)));
       expect(outcomes.filter(({ status }) => status === "fulfilled")).to.have.length(1);
-      expect(office.store.counts()).to.include({ payments: 1, refusals: 63 });
-      office.store.close();
+      expect(await office.store.counts()).to.include({ payments: 1, refusals: 63 });
+      await office.store.close();
     });
   });
 
   it("P8 receipt_verifies_offline: signs agent, number, payee, amount, reference, head and time as accepted", async () => {
-    const office = new Office(path);
-    const agent = office.agent("agent");
+    const office = await Office.open(path);
+    const agent = await office.agent("agent");
     const { payment } = await agent.sign(SHOP, 5n, `0x${"ab".repeat(32)}`);
     const { receipt, signature } = await agent.pay(SHOP, 5n, `0x${"ab".repeat(32)}`);
     expect(receipt).to.deep.equal({
@@ -152,12 +152,12 @@ describe("the processor", function () {
       logIndex: 0n,
     });
     expect(recoverStrict(hashReceipt(DOMAIN, receipt), signature)).to.equal(addressOf("processor"));
-    office.store.close();
+    await office.store.close();
   });
 
   it("numbers receipts of all agents in one log without gaps", async () => {
-    const office = new Office(path);
-    const agents = ["a", "b", "c"].map((name) => office.agent(name));
+    const office = await Office.open(path);
+    const agents = await Promise.all(["a", "b", "c"].map((name) => office.agent(name)));
     const indices: bigint[] = [];
     for (let i = 0; i < 12; ++i) {
       const { receipt } = await agents[(i * 7) % 3]!.pay(SHOP, 1n);
@@ -165,22 +165,22 @@ describe("the processor", function () {
       indices.push(receipt.logIndex);
     }
     expect(indices).to.deep.equal(indices.map((_, index) => BigInt(index)));
-    office.store.close();
+    await office.store.close();
   });
 
   describe("what it refuses", () => {
     it("is recorded with reason and advice, once however often it is sent, and changes nothing else", async () => {
-      const office = new Office(path);
-      const agent = office.agent("agent");
+      const office = await Office.open(path);
+      const agent = await office.agent("agent");
       await agent.pay(SHOP, 5n);
-      const before = office.processor.status(agent.address);
+      const before = await office.processor.status(agent.address);
       const request = await agent.sign(SHOP, 1_001n);
       for (let attempt = 0; attempt < 3; ++attempt) {
         const refusal = await refusalOf(() => office.processor.accept(request));
         expect(refusal.code).to.equal("above-payment-cap");
       }
-      expect(office.processor.status(agent.address)).to.deep.equal(before);
-      const refusals = office.store.refusals(agent.address);
+      expect(await office.processor.status(agent.address)).to.deep.equal(before);
+      const refusals = await office.store.refusals(agent.address);
       expect(refusals).to.have.length(1);
       expect(refusals[0]).to.deep.include({
         code: "above-payment-cap",
@@ -190,24 +190,24 @@ describe("the processor", function () {
         at: NOW,
       });
       expect(refusals[0]!.advice).to.match(/cheaper payee/);
-      office.store.close();
+      await office.store.close();
     });
 
     it("may be accepted later, when the reason is gone", async () => {
-      const office = new Office(path);
+      const office = await Office.open(path);
       const mission: Terms = { ...OPEN_TERMS, categories: ["maps"] };
-      const agent = office.agent("agent", {}, mission);
+      const agent = await office.agent("agent", {}, mission);
       const request = await agent.sign(SHOP, 5n);
       expect((await refusalOf(() => office.processor.accept(request))).code).to.equal("payee-unknown");
-      office.store.putPayee({ address: SHOP, name: "Shop", host: "maps.example", category: "maps" });
+      await office.store.putPayee({ address: SHOP, name: "Shop", host: "maps.example", category: "maps" });
       expect((await office.processor.accept(request)).receipt.seq).to.equal(1n);
-      office.store.close();
+      await office.store.close();
     });
 
     it("leaves no trace when the agent did not sign it or has no mandate", async () => {
-      const office = new Office(path);
-      const agent = office.agent("agent");
-      const before = office.snapshot();
+      const office = await Office.open(path);
+      const agent = await office.agent("agent");
+      const before = await office.snapshot();
       const request = await agent.sign(SHOP, 5n);
       const impostor = { address: agent.address, wallet: keyOf("stranger") };
       const forged = await signAs(impostor, request.payment, request.salt);
@@ -222,8 +222,8 @@ describe("the processor", function () {
         code: "mandate-unknown",
         details: { value: addressOf("stranger") },
       });
-      expect(office.snapshot()).to.equal(before);
-      office.store.close();
+      expect(await office.snapshot()).to.equal(before);
+      await office.store.close();
     });
 
     for (const [where, domain] of [
@@ -231,14 +231,14 @@ describe("the processor", function () {
       ["contract", { ...DOMAIN, registry: addressOf("another registry") }],
     ] as const) {
       it(`includes a payment that was signed for another ${where}: signature-signer`, async () => {
-        const office = new Office(path);
-        const agent = office.agent("agent");
+        const office = await Office.open(path);
+        const agent = await office.agent("agent");
         const { payment, salt } = await agent.sign(SHOP, 5n);
         const refusal = await refusalOf(async () =>
           office.processor.accept(await signAs(agent, payment, salt, domain)),
         );
         expect(refusal.code).to.equal("signature-signer");
-        office.store.close();
+        await office.store.close();
       });
     }
 
@@ -257,66 +257,66 @@ describe("the processor", function () {
     ];
     for (const [name, code, alter] of forms) {
       it(`includes a signature with ${name}: ${code}`, async () => {
-        const office = new Office(path);
-        const agent = office.agent("agent");
-        const before = office.snapshot();
+        const office = await Office.open(path);
+        const agent = await office.agent("agent");
+        const before = await office.snapshot();
         const request = await agent.sign(SHOP, 5n);
         const signature = alter(Signature.from(request.signature)) as Hex;
         expect((await refusalOf(() => office.processor.accept({ ...request, signature }))).code).to.equal(code);
-        expect(office.snapshot()).to.equal(before);
+        expect(await office.snapshot()).to.equal(before);
         expect((await office.processor.accept(request)).receipt.seq).to.equal(1n);
-        office.store.close();
+        await office.store.close();
       });
     }
   });
 
   describe("the ledger's pages", () => {
     it("continue over several pages and a restart in the middle of one", async () => {
-      let office = new Office(path);
-      let agent = office.agent("agent");
+      let office = await Office.open(path);
+      let agent = await office.agent("agent");
       for (let seq = 1n; seq <= 24n; ++seq) {
         if (seq === 11n || seq === 15n) {
-          office.store.close();
+          await office.store.close();
           const { state } = agent.ledger;
-          office = new Office(path);
-          agent = office.agent("agent");
-          for (const { payment } of office.store.payments(agent.address, 1n, seq - 1n))
+          office = await Office.open(path);
+          agent = await office.agent("agent");
+          for (const { payment } of await office.store.payments(agent.address, 1n, seq - 1n))
             agent.ledger.append(payment.line);
           expect(agent.ledger.state).to.deep.equal(state);
         }
         await agent.pay(SHOP, seq);
-        const { position } = office.processor.tail(agent.address);
+        const { position } = await office.processor.tail(agent.address);
         expect({ ...position, pending: null }).to.deep.equal(agent.ledger.state);
       }
-      expect(office.processor.status(agent.address).accepted).to.deep.equal({ seq: 24n, spent: 300n });
-      office.store.close();
+      expect((await office.processor.status(agent.address)).accepted).to.deep.equal({ seq: 24n, spent: 300n });
+      await office.store.close();
     });
 
     it("keep their salt: a change in the middle of a page is refused, with a new page it is taken", async () => {
-      const office = new Office(path);
-      const agent = office.agent("agent");
+      const office = await Office.open(path);
+      const agent = await office.agent("agent");
       for (let seq = 1; seq <= 10; ++seq) await agent.pay(SHOP, 1n);
       const { payment, salt } = await agent.sign(SHOP, 1n);
       const changed = await signAs(agent, payment, salt + 1n);
       expect((await refusalOf(() => office.processor.accept(changed))).code).to.equal("head-mismatch");
       expect((await office.processor.accept(await signAs(agent, payment, salt))).receipt.seq).to.equal(11n);
-      const salts = office.store.payments(agent.address, 1n, 11n).map((kept) => kept.salt);
+      const salts = (await office.store.payments(agent.address, 1n, 11n)).map((kept) => kept.salt);
       expect(new Set(salts.slice(0, 7)).size).to.equal(1);
       expect(new Set(salts.slice(7)).size).to.equal(1);
       expect(salts[0]).not.to.equal(salts[7]);
-      office.store.close();
+      await office.store.close();
     });
   });
 
   it("takes many agents' payments that arrive at once, in groups, without mixing them up", async () => {
-    const office = new Office(path);
-    const agents = Array.from({ length: 100 }, (_, i) => office.agent(`crowd ${i}`));
+    const office = await Office.open(path);
+    const agents = await Promise.all(Array.from({ length: 100 }, (_, i) => office.agent(`crowd ${i}`)));
     const answers = await Promise.all(agents.map((agent, i) => agent.pay(SHOP, BigInt(i + 1))));
     answers.forEach(({ receipt }, i) => {
       expect(receipt).to.include({ agent: agents[i]!.address, amount: BigInt(i + 1) });
     });
-    expect(office.store.counts().payments).to.equal(100);
-    office.store.close();
+    expect((await office.store.counts()).payments).to.equal(100);
+    await office.store.close();
   });
 
   describe("on a chain", () => {
@@ -342,7 +342,7 @@ describe("the processor", function () {
         code: "mandate-not-open",
         details: { value: "none", limit: "open" },
       });
-      expect(rail.store.mandate(mandate.agent)).to.equal(undefined);
+      expect(await rail.store.mandate(mandate.agent)).to.equal(undefined);
     });
 
     const contradictions: [what: string, code: string, change: (mandate: Mandate) => Partial<Mandate>, terms: Terms][] =
@@ -375,9 +375,9 @@ describe("the processor", function () {
         const refusal = await refusalOf(() => rail.processor.register({ ...mandate, ...change(mandate) }, terms));
         expect(refusal.code).to.equal(code);
         expect(refusal.details["value"]).not.to.equal(refusal.details["limit"]);
-        expect(rail.store.mandate(mandate.agent)).to.equal(undefined);
+        expect(await rail.store.mandate(mandate.agent)).to.equal(undefined);
         await rail.processor.register(mandate, OPEN_TERMS);
-        expect(rail.store.mandateOf(mandate.agent).mandate).to.deep.equal(mandate);
+        expect((await rail.store.mandateOf(mandate.agent)).mandate).to.deep.equal(mandate);
       });
     }
 
@@ -391,7 +391,7 @@ describe("the processor", function () {
       expect((await refusalOf(() => rail.processor.register(richer, OPEN_TERMS))).code).to.equal("mandate-conflict");
       const otherTerms = { ...OPEN_TERMS, purpose: "something else" };
       expect((await refusalOf(() => rail.processor.register(mandate, otherTerms))).code).to.equal("terms-mismatch");
-      expect(rail.store.mandateOf(mandate.agent)).to.deep.equal(record);
+      expect(await rail.store.mandateOf(mandate.agent)).to.deep.equal(record);
     });
 
     it("stops a mandate at once on the owner's signature, and on nobody else's", async () => {
@@ -405,7 +405,7 @@ describe("the processor", function () {
       const ofOther = await signRevocation(rail.owner, rail.domain, { ...revocation, agent: SHOP });
       expect((await refusalOf(() => rail.processor.revoke(revocation, ofOther))).code).to.equal("signature-signer");
       await agent.pay(SHOP, 1n);
-      rail.processor.revoke(revocation, await signRevocation(rail.owner, rail.domain, revocation));
+      await rail.processor.revoke(revocation, await signRevocation(rail.owner, rail.domain, revocation));
       const refusal = await refusalOf(() => agent.pay(SHOP, 1n));
       expect(refusal.code).to.equal("mandate-revoked");
       expect(refusal.advice).to.match(/ask the owner/);
@@ -418,13 +418,13 @@ describe("the processor", function () {
       await (await rail.chain.registry.connect(rail.owner).revoke(agent.address, 1n)).wait();
       const { revokedAt } = await rail.chain.mandate(agent.address);
       await rail.processor.refresh();
-      expect(rail.processor.status(agent.address).revokedAt).to.equal(revokedAt);
+      expect((await rail.processor.status(agent.address)).revokedAt).to.equal(revokedAt);
       expect((await refusalOf(() => agent.pay(SHOP, 1n))).code).to.equal("mandate-revoked");
     });
 
     it("P12 accepted_implies_settleable: settles what it accepted before the revocation", async () => {
       for (const { state, error } of await rail.settler.run()) expect(state, error ?? "").to.equal("settled");
-      expect(rail.store.counts().unbatched).to.equal(0);
+      expect((await rail.store.counts()).unbatched).to.equal(0);
     });
   });
 });

@@ -81,7 +81,7 @@ describe("the service when something goes wrong", function () {
     await service.stop();
     wire.destroy();
     await front.leave();
-    rail.stop();
+    await rail.stop();
   });
 
   function start(config: Partial<ServiceConfig> = {}): Promise<Service> {
@@ -223,7 +223,7 @@ describe("the service when something goes wrong", function () {
     const agent = await rail.open();
     await agent.pay(SHOP.address as Address, 7n);
     const owner = await rail.provider.getSigner(1);
-    const { key } = new ApiKeys(rail.store.database, () => rail.now()).create("operator", "operator");
+    const { key } = await new ApiKeys(rail.store.database, () => rail.now()).create("operator", "operator");
     const readers: Record<string, string> = {
       agent: await access(agent.wallet),
       owner: await access(owner),

@@ -46,7 +46,7 @@ describe("the service", function () {
   });
   after(async () => {
     await service.stop();
-    rail.stop();
+    await rail.stop();
   });
 
   function start(config: Partial<ServiceConfig> = {}): Promise<Service> {
@@ -100,28 +100,28 @@ describe("the service", function () {
       for (const reader of [agent.wallet, SHOP]) {
         const view = await json<{ status: string; receipt: SignedReceipt }>(await get(payment, reader));
         expect(view.status).to.equal("accepted");
-        expect(view.receipt).to.deep.equal(toWire(rail.processor.receipt(agent.address, 1n)));
+        expect(view.receipt).to.deep.equal(toWire(await rail.processor.receipt(agent.address, 1n)));
       }
       expect(await json(await get(`/mandates/${agent.address}`, agent.wallet))).to.include({ state: "open" });
       expect((await get(`/mandates/${agent.address}`, SHOP)).status).to.equal(403);
       const tail = await json<{ seq: string; last: object }>(
         await get(`/mandates/${agent.address}/tail`, agent.wallet),
       );
-      const { payment: last, signature } = rail.store.lastPayment(agent.address)!;
+      const { payment: last, signature } = (await rail.store.lastPayment(agent.address))!;
       expect([tail.seq, tail.last]).to.deep.equal(["1", toWire({ payment: last, signature })]);
     });
 
     it("takes an API key for one account, or the operator's for everything, until it is revoked", async () => {
-      const one = keys.create("agent's own", agent.address);
-      const all = keys.create("operator", "operator");
+      const one = await keys.create("agent's own", agent.address);
+      const all = await keys.create("operator", "operator");
       expect((await get(`/mandates/${agent.address}`, one.key)).status).to.equal(200);
       const other = await rail.open();
       expect((await get(`/mandates/${other.address}`, one.key)).status).to.equal(403);
       expect((await get(`/mandates/${other.address}`, all.key)).status).to.equal(200);
-      keys.revoke(one.id);
+      await keys.revoke(one.id);
       expect(await codeOf(await get(`/mandates/${agent.address}`, one.key))).to.equal("unauthorised");
       expect(await codeOf(await get("/ledger", "bk_made-up"))).to.equal("unauthorised");
-      expect(JSON.stringify(rail.store.database.all("SELECT * FROM api_key"))).not.to.contain(all.key);
+      expect(JSON.stringify(await rail.store.database.all("SELECT * FROM api_key"))).not.to.contain(all.key);
     });
 
     it("shows each side its own part of the ledger, and pages that new rows do not move", async () => {
@@ -145,7 +145,7 @@ describe("the service", function () {
       expect(new Set(received.entries.map((line) => line.payee))).to.deep.equal(new Set([SHOP.address]));
       expect((await ledger(`?agent=${agent.address}`, other.wallet)).entries).to.have.length(0);
 
-      const all = keys.create("paging", "operator").key;
+      const all = (await keys.create("paging", "operator")).key;
       const first = await ledger("?limit=2", all);
       await other.pay(SHOP.address as Address, 1n);
       const second = await ledger(`?limit=2&before=${first.next}`, all);
@@ -198,8 +198,8 @@ describe("the service", function () {
         return response;
       };
       expect(await codeOf(await buy())).to.equal("payee-unknown");
-      const approved = new Profiles(rail.store.database).approve(SHOP.address as Address);
-      rail.store.putPayee(approved);
+      const approved = await new Profiles(rail.store.database).approve(SHOP.address as Address);
+      await rail.store.putPayee(approved);
       expect(await json(await get(`/payees/${SHOP.address}`))).to.include({ host: "*.market.example" });
       expect(await codeOf(await buy({ host: "fx.elsewhere.example" }))).to.equal("quote-too-wide");
       expect(await codeOf(await buy({ category: "gambling" }))).to.equal("quote-too-wide");
@@ -346,12 +346,12 @@ describe("the service", function () {
     it("64 connections with the same request: one row, one answer", async () => {
       const agent = await rail.open();
       const request = JSON.stringify(toWire(await agent.sign(SHOP.address as Address, 5n)));
-      const before = rail.store.counts().payments;
+      const before = (await rail.store.counts()).payments;
       const answers = await Promise.all(
         Array.from({ length: 64 }, async () => (await post("/payments", request)).text()),
       );
       expect(new Set(answers).size).to.equal(1);
-      expect(rail.store.counts().payments).to.equal(before + 1);
+      expect((await rail.store.counts()).payments).to.equal(before + 1);
     });
 
     it("bodies that are nested too deep, and keys that mean a prototype", async () => {
@@ -437,7 +437,7 @@ describe("the service", function () {
       const answers = await Promise.all(Array.from({ length: 6 }, () => post("/payments", request, slow.url)));
       expect(answers.map(({ status }) => status).sort()).to.deep.equal([200, 200, 429, 429, 429, 429]);
       expect(answers.find(({ status }) => status === 429)!.headers.get("retry-after")).to.equal("1");
-      expect(rail.store.refusals(agent.address)).to.deep.equal([]);
+      expect(await rail.store.refusals(agent.address)).to.deep.equal([]);
       await slow.stop();
     });
   });

@@ -5,18 +5,20 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { headHex, MAX_AMOUNT, MAX_TOTAL, type Address, type Hex, type Payment } from "@bursar/protocol";
-import { Store, type AcceptedPayment, type Refusal } from "@bursar/relayer";
+import { Store, type AcceptedPayment, type Decisions, type Refusal } from "@bursar/relayer";
 import { expect } from "chai";
 import { id, ZeroHash } from "ethers";
 import fc from "fast-check";
 
+import { storeUrl } from "./databases.ts";
 import { addressOf, ANYTHING, draftMandate, keyOf, NOW } from "./office.ts";
 
 const AGENT = addressOf("agent");
 const SHOP = addressOf("shop");
 
-function withMandate(agent: Address = AGENT, store = new Store(":memory:")): Store {
-  store.addMandate({
+async function withMandate(agent: Address = AGENT, given?: Store): Promise<Store> {
+  const store = given ?? (await Store.open(await storeUrl(":memory:")));
+  await store.addMandate({
     mandate: draftMandate(agent),
     terms: ANYTHING,
     unitScale: 1n,
@@ -54,6 +56,24 @@ function refused(of: Payment, digest: string, code = "above-budget"): Refusal & 
   return { ...line, code, message: `refused ${digest}`, details: { value: "1" }, advice: null, at: NOW };
 }
 
+const NOTHING: Decisions = { holds: [], payments: [], directs: [], refusals: [] };
+
+async function pay(store: Store, ...payments: Decisions["payments"]): Promise<AcceptedPayment> {
+  const recorded = await store.transact(() => store.record({ ...NOTHING, payments }));
+  return recorded.payments.at(-1)!;
+}
+
+async function refuse(store: Store, ...refusals: Decisions["refusals"]): Promise<void> {
+  await store.transact(() => store.record({ ...NOTHING, refusals }));
+}
+
+async function failure(attempt: Promise<unknown>): Promise<string> {
+  return attempt.then(
+    () => "none",
+    (error: unknown) => (error as Error).message,
+  );
+}
+
 describe("the store", function () {
   this.timeout(60_000);
 
@@ -74,75 +94,78 @@ describe("the store", function () {
       await new Promise((resolve) => child.once("close", resolve));
       const lines = told.trim().split("\n");
       expect(lines.length).to.be.at.least(wanted);
-      const store = new Store(path);
+      const store = await Store.open(await storeUrl(path));
       for (const line of lines) {
         const [seq = "", logIndex, head] = line.split(" ");
-        const kept = store.payment(addressOf("steady"), BigInt(seq));
+        const kept = await store.payment(addressOf("steady"), BigInt(seq));
         expect(kept && `${kept.payment.seq} ${kept.logIndex} ${kept.payment.head}`).to.equal(
           `${seq} ${logIndex} ${head}`,
         );
       }
-      store.close();
+      await store.close();
     }
     rmSync(folder, { recursive: true });
   });
 
-  it("keeps all of a transaction or nothing", () => {
-    const store = withMandate();
-    store.transact(() => store.addPayment(accepted(payment(1n))));
-    expect(() =>
-      store.transact(() => {
-        store.addPayment(accepted(payment(2n)));
-        store.addRefusal(refused(payment(3n), "late"));
+  it("keeps all of a transaction or nothing", async () => {
+    const store = await withMandate();
+    await pay(store, accepted(payment(1n)));
+    const cut = (): Promise<never> =>
+      store.transact(async () => {
+        await store.record({
+          ...NOTHING,
+          payments: [accepted(payment(2n))],
+          refusals: [refused(payment(3n), "late")],
+        });
         throw new Error("power cut");
-      }),
-    ).to.throw("power cut");
-    expect(store.counts()).to.deep.equal({ mandates: 1, payments: 1, unbatched: 1, refusals: 0, directs: 0 });
-    expect(store.ledger()).to.have.length(1);
-    expect(store.transact(() => store.addPayment(accepted(payment(2n)))).logIndex).to.equal(1n);
+      });
+    expect(await failure(cut())).to.equal("power cut");
+    expect(await store.counts()).to.deep.equal({ mandates: 1, payments: 1, unbatched: 1, refusals: 0, directs: 0 });
+    expect(await store.ledger()).to.have.length(1);
+    expect((await pay(store, accepted(payment(2n)))).logIndex).to.equal(1n);
   });
 
-  it("refuses a second payment on one number, and a payment of no mandate", () => {
-    const store = withMandate();
-    store.addPayment(accepted(payment(1n)));
-    expect(() => store.transact(() => store.addPayment(accepted(payment(1n, { spent: 9n }))))).to.throw(/UNIQUE/);
-    expect(() => store.transact(() => store.addPayment(accepted(payment(1n), SHOP)))).to.throw(/FOREIGN KEY/);
-    expect(store.payment(AGENT, 1n)?.payment.spent).to.equal(1n);
+  it("refuses a second payment on one number, and a payment of no mandate", async () => {
+    const store = await withMandate();
+    await pay(store, accepted(payment(1n)));
+    expect(await failure(pay(store, accepted(payment(1n, { spent: 9n }))))).to.match(/unique/i);
+    expect(await failure(pay(store, accepted(payment(1n), SHOP)))).to.match(/foreign key/i);
+    expect((await store.payment(AGENT, 1n))?.payment.spent).to.equal(1n);
   });
 
-  it("K11: amounts and totals are exact to the unit up to 2^64 − 1, after reopening too", () => {
+  it("K11: amounts and totals are exact to the unit up to 2^64 − 1, after reopening too", async () => {
     const folder = mkdtempSync(join(tmpdir(), "bursar-store-"));
     const path = join(folder, "store.db");
     const edges = [2n ** 53n - 1n, 2n ** 53n, 2n ** 53n + 1n, 2n ** 63n - 1n, 2n ** 63n, 2n ** 63n + 1n, MAX_TOTAL];
-    edges.forEach((value, index) => {
+    for (const [index, value] of edges.entries()) {
       const agent = addressOf(`edge ${index}`);
       const mandate = draftMandate(agent, { budget: value, validUntil: value });
       const settled = { base: 2n ** 253n + value, seq: 7n, spent: value };
       const one = payment(1n, { spent: value, line: { payee: SHOP, amount: MAX_AMOUNT, ref: ZeroHash as Hex } });
       const record = { mandate, terms: ANYTHING, unitScale: 10n ** 18n, settled, revokedAt: null, closesAt: NOW };
-      const writing = new Store(path);
-      writing.transact(() => writing.addMandate(record));
-      writing.transact(() => writing.addPayment(accepted(one, agent)));
-      writing.transact(() => writing.addRefusal({ ...refused(payment(value, { spent: value }), `${value}`), agent }));
-      writing.close();
-      const reading = new Store(path);
-      expect(reading.mandate(agent)).to.deep.equal(record);
-      expect(reading.payment(agent, 1n)?.payment).to.deep.equal(one);
-      expect(reading.refusals(agent)[0]?.payment).to.deep.equal(payment(value, { spent: value }));
-      expect(reading.ledger({ agent }).map(({ seq, amount }) => [seq, amount])).to.deep.equal([
+      const writing = await Store.open(await storeUrl(path));
+      await writing.addMandate(record);
+      await pay(writing, accepted(one, agent));
+      await refuse(writing, { ...refused(payment(value, { spent: value }), `${value}`), agent });
+      await writing.close();
+      const reading = await Store.open(await storeUrl(path));
+      expect(await reading.mandate(agent)).to.deep.equal(record);
+      expect((await reading.payment(agent, 1n))?.payment).to.deep.equal(one);
+      expect((await reading.refusals(agent))[0]?.payment).to.deep.equal(payment(value, { spent: value }));
+      expect((await reading.ledger({ agent })).map(({ seq, amount }) => [seq, amount])).to.deep.equal([
         [value, 1n],
         [1n, MAX_AMOUNT],
       ]);
-      reading.setSettled(agent, { base: value, seq: 8n, spent: value });
-      expect(reading.mandate(agent)?.settled).to.deep.equal({ base: value, seq: 8n, spent: value });
-      reading.close();
-    });
+      await reading.setSettled(agent, { base: value, seq: 8n, spent: value });
+      expect((await reading.mandate(agent))?.settled).to.deep.equal({ base: value, seq: 8n, spent: value });
+      await reading.close();
+    }
     rmSync(folder, { recursive: true });
   });
 
-  it("K11: batch totals and debits are exact beyond 2^64", () => {
-    const store = withMandate();
-    store.addPayment(accepted(payment(1n)));
+  it("K11: batch totals and debits are exact beyond 2^64", async () => {
+    const store = await withMandate();
+    await pay(store, accepted(payment(1n)));
     const debit = 2n ** 96n - 1n;
     const row = {
       agent: AGENT,
@@ -156,77 +179,81 @@ describe("the store", function () {
       offset: 0n,
     };
     const rows = [{ ...row, spent: MAX_TOTAL }];
-    const id = store.addBatch({ circuit: "tiny", token: SHOP, rows, payments: 1, total: debit, createdAt: NOW });
-    expect(store.batch(id)).to.deep.include({ rows, total: debit });
-    store.markSettled(id, { transaction: "0x01", block: 1, gasUsed: 2n ** 63n });
-    expect(store.batch(id)?.gasUsed).to.equal(2n ** 63n);
-    expect(store.mandateOf(AGENT).settled).to.deep.equal({ base: 1n, seq: 1n, spent: MAX_TOTAL + debit });
+    const id = await store.addBatch({ circuit: "tiny", token: SHOP, rows, payments: 1, total: debit, createdAt: NOW });
+    expect(await store.batch(id)).to.deep.include({ rows, total: debit });
+    await store.markSettled(id, { transaction: "0x01", block: 1, gasUsed: 2n ** 63n });
+    expect((await store.batch(id))?.gasUsed).to.equal(2n ** 63n);
+    expect((await store.mandateOf(AGENT)).settled).to.deep.equal({ base: 1n, seq: 1n, spent: MAX_TOTAL + debit });
   });
 
-  it("journals accepted and refused payments in the order in which they came, newest first", () => {
-    const store = withMandate();
-    store.addPayment(accepted(payment(1n)));
-    store.addRefusal(refused(payment(2n), "a"));
-    store.addPayment(accepted(payment(2n)));
-    store.addRefusal(refused(payment(3n), "b"));
-    const entries = store.ledger().map(({ position, kind, seq }) => ({ position, kind, seq }));
+  it("journals accepted and refused payments in the order in which they came, newest first", async () => {
+    const store = await withMandate();
+    await pay(store, accepted(payment(1n)));
+    await refuse(store, refused(payment(2n), "a"));
+    await pay(store, accepted(payment(2n)));
+    await refuse(store, refused(payment(3n), "b"));
+    const entries = (await store.ledger()).map(({ position, kind, seq }) => ({ position, kind, seq }));
     expect(entries).to.deep.equal([
       { position: 4, kind: "refused", seq: 3n },
       { position: 3, kind: "accepted", seq: 2n },
       { position: 2, kind: "refused", seq: 2n },
       { position: 1, kind: "accepted", seq: 1n },
     ]);
-    expect([1n, 2n].map((seq) => store.payment(AGENT, seq)?.logIndex)).to.deep.equal([0n, 1n]);
+    expect((await store.payments(AGENT, 1n, 2n)).map(({ logIndex }) => logIndex)).to.deep.equal([0n, 1n]);
   });
 
-  it("records the same refusal of the same payment once, and another reason besides", () => {
-    const store = withMandate();
+  it("records the same refusal of the same payment once, and another reason besides", async () => {
+    const store = await withMandate();
     for (const code of ["above-budget", "above-budget", "mandate-expired"])
-      store.addRefusal(refused(payment(1n), "same", code));
-    expect(store.refusals(AGENT).map(({ code }) => code)).to.deep.equal(["above-budget", "mandate-expired"]);
+      await refuse(store, refused(payment(1n), "same", code));
+    expect((await store.refusals(AGENT)).map(({ code }) => code)).to.deep.equal(["above-budget", "mandate-expired"]);
   });
 
-  it("pages through the ledger without gap or repetition while rows arrive", () => {
+  it("pages through the ledger without gap or repetition while rows arrive", async () => {
     const steps = fc.array(fc.constantFrom("pay", "refuse"), { minLength: 1, maxLength: 40 });
-    fc.assert(
-      fc.property(steps, steps, fc.integer({ min: 1, max: 7 }), (before, meanwhile, limit) => {
-        const store = withMandate();
+    await fc.assert(
+      fc.asyncProperty(steps, steps, fc.integer({ min: 1, max: 7 }), async (before, meanwhile, limit) => {
+        const store = await withMandate();
         let [seq, refusals] = [0n, 0];
-        const apply = (step: string): void => {
-          if (step === "pay") store.addPayment(accepted(payment(++seq)));
-          else store.addRefusal(refused(payment(seq + 1n), `refusal ${++refusals}`));
+        const apply = async (step: string): Promise<void> => {
+          if (step === "pay") await pay(store, accepted(payment(++seq)));
+          else await refuse(store, refused(payment(seq + 1n), `refusal ${++refusals}`));
         };
-        before.forEach(apply);
+        for (const step of before) await apply(step);
         const seen: number[] = [];
         let late = 0;
-        for (let page = store.ledger({ limit }); page.length > 0; page = store.ledger({ limit, before: seen.at(-1) })) {
+        for (
+          let page = await store.ledger({ limit });
+          page.length > 0;
+          page = await store.ledger({ limit, before: seen.at(-1) })
+        ) {
           seen.push(...page.map(({ position }) => position));
-          if (late < meanwhile.length) apply(meanwhile[late++]!);
+          if (late < meanwhile.length) await apply(meanwhile[late++]!);
         }
         expect(seen).to.deep.equal(before.map((_, index) => before.length - index));
-        store.close();
+        await store.close();
       }),
       { numRuns: 60 },
     );
   });
 
-  it("filters the ledger by agent and by payee", () => {
+  it("filters the ledger by agent and by payee", async () => {
     const other = addressOf("other");
-    const store = withMandate(other, withMandate());
-    store.addPayment(accepted(payment(1n)));
-    store.addPayment(accepted(payment(1n, { line: { payee: other, amount: 1n, ref: ZeroHash as Hex } }), other));
-    expect(store.ledger({ agent: AGENT }).map(({ agent }) => agent)).to.deep.equal([AGENT]);
-    expect(store.ledger({ payee: other }).map(({ payee }) => payee)).to.deep.equal([other]);
-    expect(store.ledger({ agent: AGENT, payee: other })).to.deep.equal([]);
+    const store = await withMandate(other, await withMandate());
+    await pay(store, accepted(payment(1n)));
+    await pay(store, accepted(payment(1n, { line: { payee: other, amount: 1n, ref: ZeroHash as Hex } }), other));
+    expect((await store.ledger({ agent: AGENT })).map(({ agent }) => agent)).to.deep.equal([AGENT]);
+    expect((await store.ledger({ payee: other })).map(({ payee }) => payee)).to.deep.equal([other]);
+    expect(await store.ledger({ agent: AGENT, payee: other })).to.deep.equal([]);
   });
 
-  it("offers the most urgent mandate first, and none whose batch is under way", () => {
+  it("offers the most urgent mandate first, and none whose batch is under way", async () => {
     const other = addressOf("other");
-    const store = withMandate(other, withMandate());
-    store.addPayment({ ...accepted(payment(1n)), settleBy: NOW + 200n });
-    store.addPayment({ ...accepted(payment(1n), other), settleBy: NOW + 100n });
-    store.addPayment({ ...accepted(payment(2n)), settleBy: NOW + 300n });
-    expect(store.unbatched()).to.deep.equal([
+    const store = await withMandate(other, await withMandate());
+    await pay(store, { ...accepted(payment(1n)), settleBy: NOW + 200n });
+    await pay(store, { ...accepted(payment(1n), other), settleBy: NOW + 100n });
+    await pay(store, { ...accepted(payment(2n)), settleBy: NOW + 300n });
+    expect(await store.unbatched()).to.deep.equal([
       { agent: other, to: 1n },
       { agent: AGENT, to: 2n },
     ]);
@@ -242,26 +269,26 @@ describe("the store", function () {
       offset: 0n,
     };
     const rows = [{ ...row, spent: 0n }];
-    const id = store.addBatch({ circuit: "tiny", token: SHOP, rows, payments: 1, total: 1n, createdAt: NOW });
-    expect(store.unbatched()).to.deep.equal([{ agent: other, to: 1n }]);
-    store.markFailed(id, "refused");
-    expect(store.unbatched().map(({ agent, to }) => [agent, to])).to.deep.equal([
+    const id = await store.addBatch({ circuit: "tiny", token: SHOP, rows, payments: 1, total: 1n, createdAt: NOW });
+    expect(await store.unbatched()).to.deep.equal([{ agent: other, to: 1n }]);
+    await store.markFailed(id, "refused");
+    expect((await store.unbatched()).map(({ agent, to }) => [agent, to])).to.deep.equal([
       [other, 1n],
       [AGENT, 2n],
     ]);
-    expect(store.ledger({ agent: AGENT }).map(({ status, batch }) => [status, batch])).to.deep.equal([
+    expect((await store.ledger({ agent: AGENT })).map(({ status, batch }) => [status, batch])).to.deep.equal([
       ["accepted", null],
       ["accepted", null],
     ]);
   });
 
-  it("registers a mandate once and keeps the first revocation", () => {
-    const store = withMandate();
-    store.markRevoked(AGENT, 5n);
-    store.markRevoked(AGENT, 6n);
-    withMandate(AGENT, store);
-    expect(store.mandateOf(AGENT).revokedAt).to.equal(5n);
-    expect(store.mandates()).to.have.length(1);
-    expect(store.mandate(keyOf("nobody").address as Address)).to.equal(undefined);
+  it("registers a mandate once and keeps the first revocation", async () => {
+    const store = await withMandate();
+    await store.markRevoked(AGENT, 5n);
+    await store.markRevoked(AGENT, 6n);
+    await withMandate(AGENT, store);
+    expect((await store.mandateOf(AGENT)).revokedAt).to.equal(5n);
+    expect(await store.mandates()).to.have.length(1);
+    expect(await store.mandate(keyOf("nobody").address as Address)).to.equal(undefined);
   });
 });

@@ -47,9 +47,9 @@ describe("bursar watch", function () {
   afterEach(() => {
     delete process.env["BURSAR_WEBHOOK_SECRET"];
   });
-  after(() => {
+  after(async () => {
     webhook.close();
-    rail.stop();
+    await rail.stop();
     rmSync(folder, { recursive: true });
   });
 

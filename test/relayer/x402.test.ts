@@ -21,24 +21,27 @@ describe("the x402 facilitator", function () {
   });
   after(async () => {
     await facilitator.close();
-    rail.stop();
+    await rail.stop();
   });
   beforeEach(() => (payTo = rail.payee()));
 
   const verify = (body: unknown): Promise<Answer> => facilitator.http("POST", "/x402/verify", body);
   const settle = (body: unknown): Promise<Answer> => facilitator.http("POST", "/x402/settle", body);
-  const books = (): unknown => [rail.store.counts(), rail.processor.status(agent.address).reserved];
+  const books = async (): Promise<unknown> => [
+    await rail.store.counts(),
+    (await rail.processor.status(agent.address)).reserved,
+  ];
 
   /** That verify and settle refuse with one reason, and neither leaves a direct payment. */
   async function refused(body: unknown, reason: string, code?: string): Promise<void> {
-    const { directs } = rail.store.counts();
+    const { directs } = await rail.store.counts();
     const verified = await verify(body);
     expect(verified.body).to.include({ isValid: false, invalidReason: reason });
     const settled = await settle(body);
     expect(settled.body).to.include({ success: false, errorReason: reason, transaction: "" });
     expect(settled.status).to.equal(verified.status);
     if (code !== undefined) expect(settled.body.extra?.code).to.equal(code);
-    expect(rail.store.counts().directs).to.equal(directs);
+    expect((await rail.store.counts()).directs).to.equal(directs);
     expect(await facilitator.credit(payTo)).to.equal(0n);
   }
 
@@ -60,11 +63,11 @@ describe("the x402 facilitator", function () {
 
   it("verifies without a trace, and settles on chain", async () => {
     const body = await facilitator.exact(agent, { payTo, amount: 7n });
-    const before = books();
+    const before = await books();
     for (let i = 0; i < 3; i++) {
       expect(await verify(body)).to.deep.equal({ status: 200, body: { isValid: true, payer: agent.address } });
     }
-    expect(books()).to.deep.equal(before);
+    expect(await books()).to.deep.equal(before);
     const { status, body: answer } = await settle(body);
     expect(status).to.equal(200);
     expect(answer).to.include({ success: true, network: "eip155:31337", payer: agent.address });
@@ -76,12 +79,12 @@ describe("the x402 facilitator", function () {
 
   it("settles the same request once, and answers it alike again, 64 at once too", async () => {
     const body = await facilitator.exact(agent, { payTo, amount: 3n });
-    const { directs } = rail.store.counts();
+    const { directs } = await rail.store.counts();
     const answers = await Promise.all(Array.from({ length: 64 }, () => settle(body)));
     answers.push(await settle(body));
     for (const answer of answers) expect(answer).to.deep.equal(answers[0]);
     expect(answers[0]!.body["success"]).to.equal(true);
-    expect(rail.store.counts().directs).to.equal(directs + 1);
+    expect((await rail.store.counts()).directs).to.equal(directs + 1);
     expect(await facilitator.credit(payTo)).to.equal(3n);
   });
 
@@ -126,9 +129,9 @@ describe("the x402 facilitator", function () {
 
   it("K3: refuses an agent without an open mandate, and keeps nothing", async () => {
     const stranger = new PayingAgent(rail, new Wallet(hexlify(randomBytes(32))));
-    const before = rail.store.counts();
+    const before = await rail.store.counts();
     await refused(await facilitator.exact(stranger, { payTo, amount: 1n }), "mandate_unknown", "mandate-unknown");
-    expect(rail.store.counts()).to.deep.equal(before);
+    expect(await rail.store.counts()).to.deep.equal(before);
   });
 
   it("refuses above the cap and above the budget", async () => {
@@ -245,9 +248,9 @@ describe("the x402 facilitator", function () {
     const unknown = await verify(body);
     expect(unknown.body["isValid"]).to.equal(false);
     const profile = { name: "Weather", category: "data.weather" };
-    rail.store.putPayee({ address: payTo, host: "casino.example", ...profile });
+    await rail.store.putPayee({ address: payTo, host: "casino.example", ...profile });
     await refused(body, "off_mission_host", "off-mission-host");
-    rail.store.putPayee({ address: payTo, host: "api.weather.example", ...profile });
+    await rail.store.putPayee({ address: payTo, host: "api.weather.example", ...profile });
     expect((await settle(body)).body["success"]).to.equal(true);
   });
 
@@ -269,7 +272,7 @@ describe("the x402 facilitator", function () {
       expect(last.body["success"]).to.equal(true);
       expect(await patient.credit(payTo)).to.equal(9n);
       expect((await patient.http("POST", "/x402/verify", body)).body["isValid"]).to.equal(false);
-      expect(rail.store.direct("exact", agent.address, nonceOf(body))?.status).to.equal("settled");
+      expect((await rail.store.direct("exact", agent.address, nonceOf(body)))?.status).to.equal("settled");
     } finally {
       await patient.close();
     }
@@ -322,7 +325,7 @@ describe("the x402 facilitator", function () {
     for (const { status, body } of enqueued.filter((one) => one.status !== 200)) {
       expect([status, body["error"], body["receipt"]]).to.deep.equal([402, "INSUFFICIENT_BALANCE", undefined]);
     }
-    const { budget, remaining } = { budget: 1_501n, remaining: rail.processor.status(payer.address).remaining };
+    const { budget, remaining } = { budget: 1_501n, remaining: (await rail.processor.status(payer.address)).remaining };
     expect(remaining).to.equal(budget - 400n * 3n);
     const freeNow = await escrow.freeOf(rail.token, rail.ownerAddress);
     expect(freeNow + budget).to.equal(1_503n);
@@ -347,7 +350,7 @@ describe("the x402 facilitator", function () {
       expect(answer).to.include({ success: false, errorReason: "invalid_exact_evm_transaction_failed" });
       expect(answer["errorMessage"]).to.match(/AuthorizationExpired/);
     }
-    expect(rail.processor.status(one.address).reserved).to.equal(0n);
+    expect((await rail.processor.status(one.address)).reserved).to.equal(0n);
     expect((await verify(body)).body["invalidReason"]).to.equal("invalid_exact_evm_transaction_failed");
     expect(await facilitator.credit(payTo)).to.equal(0n);
   });

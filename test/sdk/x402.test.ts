@@ -79,7 +79,7 @@ describe("stock x402 clients and servers", function () {
   after(async () => {
     shop.close();
     await facilitator.close();
-    rail.stop();
+    await rail.stop();
   });
   beforeEach(() => (served = []));
 
@@ -90,8 +90,8 @@ describe("stock x402 clients and servers", function () {
       .setSpendControls({ allowedAssets: [{ network: NETWORK, asset: rail.chain.direct }] });
   }
 
-  function payerOf(one: PayingAgent): Payer {
-    const { mandate } = rail.store.mandateOf(one.address);
+  async function payerOf(one: PayingAgent): Promise<Payer> {
+    const { mandate } = await rail.store.mandateOf(one.address);
     return {
       domain: rail.domain,
       mandate,
@@ -104,7 +104,8 @@ describe("stock x402 clients and servers", function () {
     };
   }
 
-  function bursarClient(one: PayingAgent = agent, payer: Payer = payerOf(one)): x402Client {
+  async function bursarClient(one: PayingAgent = agent, given?: Payer): Promise<x402Client> {
+    const payer = given ?? (await payerOf(one));
     const dollar = { symbol: "tUSD", decimals: 6 };
     return new x402Client().register(NETWORK, new BursarClientScheme(payer, { dollar }));
   }
@@ -138,7 +139,7 @@ describe("stock x402 clients and servers", function () {
       expect(settled).to.include({ success: true, network: NETWORK, payer: agent.address });
       expect((await rail.provider.getTransactionReceipt(settled.transaction))?.status).to.equal(1);
       expect(await facilitator.credit(payTo)).to.equal(before + 2_500n);
-      const [line] = rail.store.ledger({ agent: agent.address });
+      const [line] = await rail.store.ledger({ agent: agent.address });
       expect(line).to.include({ rail: "exact", kind: "accepted", status: "settled", amount: 2_500n, payee: payTo });
     });
 
@@ -149,7 +150,7 @@ describe("stock x402 clients and servers", function () {
       expect(response.status).to.equal(402);
       expect((await required(response)).error).to.equal("invalid_exact_evm_insufficient_balance");
       expect(served).to.deep.equal([]);
-      expect(rail.processor.status(one.address)).to.include({ reserved: 0n, remaining: 2_400n });
+      expect(await rail.processor.status(one.address)).to.include({ reserved: 0n, remaining: 2_400n });
     });
 
     it("are served once for one payment, replayed 64 times at once and later", async () => {
@@ -196,7 +197,7 @@ describe("stock x402 clients and servers", function () {
 
   describe("in scheme bursar", () => {
     it("pay at the processor, and are served on its receipt", async () => {
-      const response = await paying(bursarClient()).pay(`${url}/bursar?city=Oslo`);
+      const response = await paying(await bursarClient()).pay(`${url}/bursar?city=Oslo`);
       expect(response.status).to.equal(200);
       expect(decodePaymentResponseHeader(response.headers.get("payment-response")!)).to.include({
         success: true,
@@ -204,13 +205,13 @@ describe("stock x402 clients and servers", function () {
         payer: agent.address,
         transaction: "",
       });
-      const [line] = rail.store.ledger({ agent: agent.address });
+      const [line] = await rail.store.ledger({ agent: agent.address });
       expect(line).to.include({ rail: "proved", kind: "accepted", amount: 10_000n, payee: payTo });
       expect(line?.ref).to.equal(requestRef({ method: "GET", url: `${url}/bursar?city=Oslo` }));
     });
 
     it("P8: are served once for a receipt, at once and later", async () => {
-      const { pay, sent } = paying(bursarClient());
+      const { pay, sent } = paying(await bursarClient());
       expect((await pay(`${url}/bursar`)).status).to.equal(200);
       const replays = await Promise.all(Array.from({ length: 32 }, () => fetch(sent[0]!.clone())));
       for (const replay of replays) expect(replay.status).to.equal(402);
@@ -218,7 +219,7 @@ describe("stock x402 clients and servers", function () {
     });
 
     it("are refused with a payment for another request: URL, method or body", async () => {
-      const { pay, sent } = paying(bursarClient());
+      const { pay, sent } = paying(await bursarClient());
       expect((await pay(`${url}/bursar?city=Oslo`)).status).to.equal(200);
       const header = sent[0]!.headers.get("payment-signature")!;
       const post = async (body: object): Promise<Response> =>
@@ -247,7 +248,7 @@ describe("stock x402 clients and servers", function () {
     });
 
     it("may show a receipt again when the shop failed to serve", async () => {
-      const { pay, sent } = paying(bursarClient());
+      const { pay, sent } = paying(await bursarClient());
       broken = true;
       expect((await pay(`${url}/broken`)).status).to.equal(500);
       broken = false;
@@ -257,7 +258,7 @@ describe("stock x402 clients and servers", function () {
     });
 
     it("K13: serve nothing on a receipt that the processor did not give", async () => {
-      const payer = payerOf(agent);
+      const payer = await payerOf(agent);
       const lying = (change: (paid: Awaited<ReturnType<Payer["pay"]>>) => unknown): Payer => ({
         ...payer,
         pay: async (line) => change(await payer.pay(line)) as never,
@@ -265,7 +266,7 @@ describe("stock x402 clients and servers", function () {
       const forged = (signature: Hex) =>
         lying(({ payment, receipt }) => ({ payment, receipt: { ...receipt, signature } }));
       const other = await rail.open({ budget: 20_000n, paymentCap: 20_000n });
-      const theirs = await payerOf(other).pay({ payee: payTo, amount: 10_000n, ref: `0x${"11".repeat(32)}` });
+      const theirs = await (await payerOf(other)).pay({ payee: payTo, amount: 10_000n, ref: `0x${"11".repeat(32)}` });
       const payers = [
         forged(`0x${"11".repeat(64)}1b`),
         lying(({ payment }) => ({ payment, receipt: theirs.receipt })),
@@ -276,32 +277,32 @@ describe("stock x402 clients and servers", function () {
         })),
       ];
       for (const liar of payers) {
-        expect((await paying(bursarClient(agent, liar)).pay(`${url}/bursar`)).status).to.equal(402);
+        expect((await paying(await bursarClient(agent, liar)).pay(`${url}/bursar`)).status).to.equal(402);
       }
       expect(served).to.deep.equal([]);
     });
 
     it("do not pay above the client's own cap, or when the payee takes another processor's receipts", async () => {
-      const before = rail.processor.status(agent.address).accepted;
-      const capped = bursarClient().setSpendControls({ maxAmountPerPayment: "$0.009" });
+      const before = (await rail.processor.status(agent.address)).accepted;
+      const capped = (await bursarClient()).setSpendControls({ maxAmountPerPayment: "$0.009" });
       await rejected(paying(capped).pay(`${url}/bursar`), /spendControls/);
-      const mandate = { ...payerOf(agent).mandate, processor: rail.payee() };
-      const elsewhere = bursarClient(agent, { ...payerOf(agent), mandate });
+      const mandate = { ...(await payerOf(agent)).mandate, processor: rail.payee() };
+      const elsewhere = await bursarClient(agent, { ...(await payerOf(agent)), mandate });
       await rejected(paying(elsewhere).pay(`${url}/bursar`), /does not take receipts/);
-      const unpriced = new x402Client().register(NETWORK, new BursarClientScheme(payerOf(agent)));
+      const unpriced = new x402Client().register(NETWORK, new BursarClientScheme(await payerOf(agent)));
       await rejected(paying(unpriced).pay(`${url}/bursar`), /allowedAssets/);
-      expect(rail.processor.status(agent.address).accepted).to.deep.equal(before);
+      expect((await rail.processor.status(agent.address)).accepted).to.deep.equal(before);
     });
 
     it("choose between both schemes as their owner registered them", async () => {
-      const both = bursarClient().register(
+      const both = (await bursarClient()).register(
         NETWORK,
         new ExactEvmScheme(privateKeyToAccount(agent.wallet.privateKey as Hex)),
       );
       expect((await paying(both).pay(`${url}/either`)).status).to.equal(200);
-      expect(rail.store.ledger({ agent: agent.address })[0]?.rail).to.equal("proved");
+      expect((await rail.store.ledger({ agent: agent.address }))[0]?.rail).to.equal("proved");
       expect((await paying(exactClient()).pay(`${url}/either`)).status).to.equal(200);
-      expect(rail.store.ledger({ agent: agent.address })[0]?.rail).to.equal("exact");
+      expect((await rail.store.ledger({ agent: agent.address }))[0]?.rail).to.equal("exact");
     });
   });
 

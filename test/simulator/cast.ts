@@ -174,8 +174,8 @@ async function drawProcessor(world: World, number: number, kind: ProcessorKind):
   await world.must(() => contracts.escrow.connect(base.wallet).deposit(chain.token, bond, bondAccount));
   const confirmations = random.pick([1, 3]);
   const skew = BigInt(random.between(-30, 30));
-  const open = (name: string): Office =>
-    new Office({
+  const open = (name: string): Promise<Office> =>
+    Office.open({
       chain,
       prover: world.options.prover,
       hashPage: world.options.hashPage,
@@ -195,8 +195,8 @@ async function drawProcessor(world: World, number: number, kind: ProcessorKind):
     honest: world.options.sworn?.includes(number - 1) ?? honest,
     bond,
     bondAccount,
-    office: open(`processor-${number}`),
-    second: TWO_BOOKS.includes(kind) ? open(`processor-${number}-second`) : null,
+    office: await open(`processor-${number}`),
+    second: TWO_BOOKS.includes(kind) ? await open(`processor-${number}-second`) : null,
     settlesAfter: settlesAfter(world, kind),
     lastMinute: kind === "colluding" && random.chance(0.4),
     diesAt: kind === "dying" ? chain.clock + BigInt(random.between(1, 5 * HOUR)) : null,

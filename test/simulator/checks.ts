@@ -84,21 +84,21 @@ export class Checks {
     const kept = bond >= actor.bond || actor.left;
     hold("P15 honest_sp_never_slashed", kept, () => `the bond of ${actor.name} fell to ${bond}`);
     hold("P15 honest_sp_never_slashed", !ghost.slashes.has(actor.address), () => `${actor.name} is slashed`);
-    this.#books(actor);
+    await this.#books(actor);
   }
 
   /** P12 and P14: nothing that an honest processor took is refused on chain, and it calls nothing settled that is not. */
-  #books({ name, office }: ProcessorActor): void {
+  async #books({ name, office }: ProcessorActor): Promise<void> {
     const { ghost } = this.#world;
-    for (const { mandate } of office.store.mandates()) {
+    for (const { mandate } of await office.store.mandates()) {
       const { agent } = mandate;
-      const excluded = office.store.excluded(agent);
+      const excluded = await office.store.excluded(agent);
       hold("P12 accepted_implies_settleable", excluded === null, () => `${name} cannot settle ${agent}: ${excluded}`);
-      const last = office.store.lastPayment(agent)?.payment.seq ?? 0n;
+      const last = (await office.store.lastPayment(agent))?.payment.seq ?? 0n;
       const chain = ghost.mandates.get(agent);
       for (let seq = 1n; seq <= last; ++seq) {
-        const status = office.store.paymentStatus(agent, seq);
-        const head = headOf(BigInt(office.store.headAt(agent, seq)));
+        const status = await office.store.paymentStatus(agent, seq);
+        const head = headOf(BigInt(await office.store.headAt(agent, seq)));
         const paid = ghost.howPaid(agent, seq, head) === "batch";
         hold("P14 status_is_chain_truth", status !== "settled" || paid, () => {
           return `${name} calls payment ${seq} of ${agent} settled; the chain stands at ${chain?.seq}`;
@@ -107,7 +107,7 @@ export class Checks {
         hold("P12 accepted_implies_settleable", !failed, () => `${name} left payment ${seq} of ${agent} ${status}`);
       }
     }
-    const failed = office.store.batches(["failed"]);
+    const failed = await office.store.batches(["failed"]);
     hold("P13 one_bad_mandate_never_blocks_others", failed.length === 0, () => {
       return `batch ${failed[0]!.id} of ${name} failed: ${failed[0]!.error}`;
     });

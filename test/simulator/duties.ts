@@ -25,7 +25,7 @@ export async function advance(world: World, seconds: bigint): Promise<void> {
 async function nextMoment(world: World, until: bigint): Promise<bigint> {
   const { clock } = world.chain;
   const moments = [until, clock + (isAwaited(world) ? SHORT : LONG)];
-  for (const processor of world.processors) moments.push(settlesAt(world, processor) ?? until);
+  for (const processor of world.processors) moments.push((await settlesAt(world, processor)) ?? until);
   for (const payee of world.payees) moments.push((await looksAt(world, payee)) ?? until);
   return moments.filter((moment) => moment > clock).reduce((least, moment) => (moment < least ? moment : least), until);
 }
@@ -43,7 +43,7 @@ export async function attend(world: World): Promise<void> {
   for (const processor of world.processors) {
     if (!isAlive(world, processor)) continue;
     await refresh(world, processor);
-    const at = settlesAt(world, processor);
+    const at = await settlesAt(world, processor);
     if (at !== null && world.chain.clock >= at) await settle(world, processor);
   }
   for (const payee of world.payees) {
@@ -53,18 +53,18 @@ export async function attend(world: World): Promise<void> {
 }
 
 /** When a processor settles next by itself. */
-function settlesAt(world: World, processor: ProcessorActor): bigint | null {
+async function settlesAt(world: World, processor: ProcessorActor): Promise<bigint | null> {
   const { settlesAfter, office, second } = processor;
   if (settlesAfter === null || !isAlive(world, processor)) return null;
   if (processor.lastMinute) return lastMoment(world, processor);
-  const { oldest, batches } = (second ?? office).store.backlog();
+  const { oldest, batches } = await (second ?? office).store.backlog();
   if (oldest === null && batches.submitted === 0) return null;
   return (oldest ?? world.chain.clock) + settlesAfter;
 }
 
 /** A minute before the windows of the first mandate close that it can still settle. */
-function lastMoment(world: World, { address, second }: ProcessorActor): bigint | null {
-  const waiting = second?.store.unbatched() ?? [];
+async function lastMoment(world: World, { address, second }: ProcessorActor): Promise<bigint | null> {
+  const waiting = (await second?.store.unbatched()) ?? [];
   const moments = waiting
     .map(({ agent }) => world.ghost.mandates.get(agent))
     .filter((mandate) => mandate?.mandate.processor === address)
@@ -88,18 +88,18 @@ export async function settle(world: World, processor: ProcessorActor): Promise<v
   const { office, second, kind, name } = processor;
   const books = second ?? office;
   const before = books.deaths;
-  books.fault = drawFault(world, kind, books);
+  books.fault = await drawFault(world, kind, books);
   if (books.fault !== null)
     world.say(`${name} settles, and ${books.fault === "fees jump" ? "fees jump" : `it ${books.fault}`}`);
   if (random.chance(0.5)) await world.chain.mine(world.chain.clock + 1n);
   await within(world, () => books.settle());
   books.fault = null;
-  const settled = books.store.backlog();
+  const settled = await books.store.backlog();
   world.say(`${name} has settled, ${settled.payments} payments wait${books.deaths > before ? "; it died once" : ""}`);
 }
 
-function drawFault({ random }: World, kind: ProcessorActor["kind"], books: Office): Fault | null {
-  if (books.store.backlog().payments === 0) return null;
+async function drawFault({ random }: World, kind: ProcessorActor["kind"], books: Office): Promise<Fault | null> {
+  if ((await books.store.backlog()).payments === 0) return null;
   if (kind !== "crashing") return random.chance(0.2) ? "fees jump" : null;
   return random.pick<Fault>([
     "dies while proving",

@@ -7,10 +7,12 @@ import { accept, allowed, choose, signed } from "./pay.ts";
 import type { World } from "./world.ts";
 
 /** What a greedy agent tries, and the refusals that are right. */
-const TRICKS: Readonly<Record<string, (world: World, agent: AgentActor) => SignedPayment | null>> = {
+const TRICKS: Readonly<
+  Record<string, (world: World, agent: AgentActor) => SignedPayment | null | Promise<SignedPayment | null>>
+> = {
   "above the cap": (world, agent) => draft(world, agent, { amount: agent.mandate.paymentCap + 1n }),
-  "above the budget": (world, agent) => {
-    const { remaining } = agent.processor.office.processor.status(agent.address);
+  "above the budget": async (world, agent) => {
+    const { remaining } = await agent.processor.office.processor.status(agent.address);
     return draft(world, agent, { amount: remaining + 1n });
   },
   "off the list": (world, agent) =>
@@ -28,8 +30,8 @@ const TRICKS: Readonly<Record<string, (world: World, agent: AgentActor) => Signe
     const { payment, salt } = next(world, agent, {});
     return signed(world, agent, { ...payment, spent: payment.spent - 1n }, salt);
   },
-  "on a number that is taken": (world, agent) => {
-    const last = agent.processor.office.processor.last(agent.address);
+  "on a number that is taken": async (world, agent) => {
+    const last = await agent.processor.office.processor.last(agent.address);
     if (!last) return null;
     const { payment } = last;
     const other = { ...payment, line: { ...payment.line, ref: id("another") as Hex } };
@@ -44,10 +46,10 @@ const TRICKS: Readonly<Record<string, (world: World, agent: AgentActor) => Signe
 
 /** A payment that no honest processor may take. */
 export async function tryTrick(world: World): Promise<void> {
-  const agent = choose(world);
+  const agent = await choose(world);
   if (!agent) return;
   const name = world.random.pick(Object.keys(TRICKS));
-  const tried = TRICKS[name]!(world, agent);
+  const tried = await TRICKS[name]!(world, agent);
   if (!tried) return;
   const answer = await accept(agent.processor.office, tried);
   const what = `${agent.name} tries to pay ${name}`;

@@ -77,11 +77,16 @@ export class Office {
   readonly #provider: FaultyProvider;
   #die: () => Promise<never> = () => new Promise(() => undefined);
 
-  constructor(options: OfficeOptions) {
+  private constructor(options: OfficeOptions) {
     this.#options = options;
     this.#provider = new FaultyProvider(options.chain, (send) => this.#broadcast(send));
     this.chain = new Chain(options.chain.rail, this.#provider, options.confirmations);
-    this.#assemble();
+  }
+
+  static async open(options: OfficeOptions): Promise<Office> {
+    const office = new Office(options);
+    await office.#assemble();
+    return office;
   }
 
   get address(): Address {
@@ -97,14 +102,14 @@ export class Office {
     return this.#options.chain.clock + this.#options.skew;
   }
 
-  close(): void {
-    this.store.close();
+  async close(): Promise<void> {
+    await this.store.close();
   }
 
   /** As after a kill -9: what is on disk is all that is left. */
   async restart(): Promise<void> {
-    this.store.close();
-    this.#assemble();
+    await this.store.close();
+    await this.#assemble();
     await this.processor.reconcile();
   }
 
@@ -157,11 +162,11 @@ export class Office {
     return prove();
   }
 
-  #assemble(): void {
+  async #assemble(): Promise<void> {
     const { prover, hashPage, key, folder, name, confirmations, settleWithin, pause, failed } = this.#options;
     const { chain, domain } = this;
     const now = (): bigint => this.now();
-    const store = new Store(join(folder, `${name}.db`), { now });
+    const store = await Store.open(join(folder, `${name}.db`), { now });
     const signer = key.connect(this.#provider);
     this.store = store;
     this.processor = new Processor({

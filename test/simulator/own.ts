@@ -39,12 +39,12 @@ export async function revoke(world: World): Promise<void> {
   const agent = pickRunning(world);
   if (!agent) return;
   const { owner, address, processor } = agent;
-  const { settled } = processor.office.processor.status(address);
+  const { settled } = await processor.office.processor.status(address);
   const registry = world.contracts.registry.connect(owner.wallet);
   if (world.random.chance(0.3)) {
     const revocation = { agent: address, afterSeq: settled.seq };
     const signature = await signRevocation(owner.wallet, world.domain, revocation);
-    processor.office.processor.revoke(revocation, signature);
+    await processor.office.processor.revoke(revocation, signature);
     world.say(`${owner.name} tells ${processor.name} to stop ${agent.name}`);
     if (world.random.chance(0.5)) return;
   }
@@ -59,10 +59,11 @@ export async function endTogether(world: World): Promise<void> {
   const { owner, address, processor } = agent;
   const { store, processor: books } = processor.office;
   const revocation = { agent: address, afterSeq: 0n };
-  books.revoke(revocation, await signRevocation(owner.wallet, world.domain, revocation));
-  const { accepted, settled, reserved } = books.status(address);
+  await books.revoke(revocation, await signRevocation(owner.wallet, world.domain, revocation));
+  const { accepted, settled, reserved } = await books.status(address);
   const chain = world.ghost.mandates.get(address)!;
-  const waits = accepted.seq !== settled.seq || reserved !== chain.directSpent || store.openDirects().length > 0;
+  const waits =
+    accepted.seq !== settled.seq || reserved !== chain.directSpent || (await store.openDirects()).length > 0;
   if (waits) {
     world.say(`${processor.name} stops ${agent.name}, and has to settle before it ends`);
     return;

@@ -48,7 +48,7 @@ export async function accept(office: Office, signed: SignedPayment): Promise<Sig
 
 /** An honest payment: signed, receipted, shown to the payee, which checks and serves. */
 export async function pay(world: World): Promise<void> {
-  const agent = choose(world);
+  const agent = await choose(world);
   if (!agent) return;
   const { random } = world;
   const payees = allowed(world, agent);
@@ -204,7 +204,7 @@ async function append(
 
 /** One payment of the direct rail, which settles by itself. */
 export async function payDirectly(world: World): Promise<void> {
-  const agent = choose(world);
+  const agent = await choose(world);
   if (!agent || agent.fork) return;
   const { random, chain, ghost, step } = world;
   const payee = random.pick(allowed(world, agent));
@@ -238,8 +238,9 @@ export function allowed({ payees }: World, { mandate }: AgentActor): PayeeActor[
 }
 
 /** A mandate with a processor that is there and may still make proofs. */
-export function choose(world: World): AgentActor | undefined {
-  const running = world.agents.filter((agent) => isRunning(world, agent) && isBusy(world, agent));
+export async function choose(world: World): Promise<AgentActor | undefined> {
+  const running: AgentActor[] = [];
+  for (const agent of world.agents) if (isRunning(world, agent) && (await isBusy(world, agent))) running.push(agent);
   return running.length === 0 ? undefined : world.random.pick(running);
 }
 
@@ -251,12 +252,12 @@ const PROOFS = 3;
 export const proofsOf = ({ processors }: World): number =>
   processors.reduce((sum, { office, second }) => sum + office.proofs + (second?.proofs ?? 0), 0);
 
-function isBusy(world: World, { address, processor }: AgentActor): boolean {
+async function isBusy(world: World, { address, processor }: AgentActor): Promise<boolean> {
   const { office } = processor;
   if (proofsOf(world) >= PROOFS && processor.settlesAfter !== null) return false;
   const dead = processor.diesAt !== null && world.chain.clock >= processor.diesAt;
   if (dead) return false;
-  const { accepted, settled } = office.processor.status(address);
+  const { accepted, settled } = await office.processor.status(address);
   return accepted.seq - settled.seq < WAITING;
 }
 

@@ -77,7 +77,7 @@ export async function simulate(seed: number, options: WorldOptions): Promise<Out
   } catch (error) {
     throw new SimulationFailed(seed, world.log, error);
   } finally {
-    world.close();
+    await world.close();
   }
 }
 

@@ -94,8 +94,8 @@ describe("the simulator", function () {
       const tamper = async (world: World): Promise<void> => {
         const { office } = world.processors[0]!;
         const restart = office.restart.bind(office);
-        office.restart = () => {
-          office.store.database.run("DELETE FROM payment");
+        office.restart = async () => {
+          await office.store.database.run("DELETE FROM payment");
           return restart();
         };
         for (let number = 0; number < 8; ++number) await payOne(world);

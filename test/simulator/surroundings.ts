@@ -80,7 +80,7 @@ export async function forgottenRevocation(world: World): Promise<void> {
   const lost = await chain.reorganise(1);
   chain.endEpoch();
   world.say(`${agent.owner.name} revokes ${agent.name}, and the chain forgets ${lost} block`, refused);
-  const { state } = office.processor.status(agent.address);
+  const { state } = await office.processor.status(agent.address);
   if (state !== "open") world.say(`${agent.processor.name} believes it ${state}`);
 }
 

@@ -9,9 +9,9 @@ import type { World } from "./world.ts";
 /** Settles what a processor has accepted, and has all of it credited to the processor. */
 export async function steal(world: World, { office, wallet, address }: ProcessorActor): Promise<void> {
   const { domain, store, settler } = office;
-  const batch = settler.plan();
+  const batch = await settler.plan();
   hold("the test itself", batch !== undefined, () => "there is nothing to steal");
-  const { circuit, parts } = settler.settled(batch.id);
+  const { circuit, parts } = await settler.settled(batch.id);
   const { rows, commitment }: Statement = layOut(circuit.size, parts);
   const debits = rows.reduce((sum, { debit }) => sum + debit, 0n);
   const credits: Credit[] = [{ payee: address, amount: debits }];
@@ -20,10 +20,12 @@ export async function steal(world: World, { office, wallet, address }: Processor
   const z = challenge(
     transcript({ chainId, settlement: world.chain.rail.settlement, circuitId, commitment, rows, credits }),
   );
-  const signed = rows.map((row) => {
-    const { payment, signature } = store.payment(row.agent, row.seq + row.count)!;
-    return { ...row, lineHash: hashLine(payment.line), signature };
-  });
+  const signed = await Promise.all(
+    rows.map(async (row) => {
+      const { payment, signature } = (await store.payment(row.agent, row.seq + row.count))!;
+      return { ...row, lineHash: hashLine(payment.line), signature };
+    }),
+  );
   const evaluation = evaluate(z, rows, credits);
   const call = { circuitId, rows: signed, credits, commitment, evaluation, proof: NO_PROOF };
   await (await wallet.sendTransaction({ to: world.chain.rail.settlement, data: office.chain.encode(call) })).wait();

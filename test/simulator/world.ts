@@ -77,10 +77,10 @@ export class World {
     return this.chain.provider.getSigner(0);
   }
 
-  close(): void {
+  async close(): Promise<void> {
     for (const { office, second } of this.processors) {
-      office.close();
-      second?.close();
+      await office.close();
+      await second?.close();
     }
     rmSync(this.folder, { recursive: true });
   }

@@ -31,7 +31,7 @@ export class Acknowledgements {
   /** Answers each revocation that is final and unanswered. @throws {@link BursarError} `chain-unavailable` */
   async run(): Promise<void> {
     const { store, now } = this.#options;
-    for (const { mandate, revokedAt, closesAt } of store.mandates()) {
+    for (const { mandate, revokedAt, closesAt } of await store.mandates()) {
       if (revokedAt === null || closesAt <= now() || this.#done.has(mandate.agent)) continue;
       if (await this.#answer(mandate.agent)) this.#done.add(mandate.agent);
     }
@@ -43,9 +43,9 @@ export class Acknowledgements {
     // Revoked by the owner's word alone: the books stopped it, and the chain may never hear of it.
     const { state, base } = await chain.mandate(agent);
     if (state !== "revoked") return state === "closed" || state === "fallback";
-    if (!outbox.begun(job) && (await chain.registry.acknowledgementOf(agent)).acknowledged) return true;
-    const { accepted, reserved } = processor.status(agent);
-    const head: Hex = processor.last(agent)?.payment.head ?? headHex(base);
+    if (!(await outbox.begun(job)) && (await chain.registry.acknowledgementOf(agent)).acknowledged) return true;
+    const { accepted, reserved } = await processor.status(agent);
+    const head: Hex = (await processor.last(agent))?.payment.head ?? headHex(base);
     const data = chain.registry.interface.encodeFunctionData("acknowledge", [agent, accepted.seq, head, reserved]);
     try {
       await outbox.deliver(job, { to: chain.rail.registry, data });

@@ -36,7 +36,7 @@ export interface AnswersOptions {
   readonly chain: Chain;
   readonly outbox: Outbox;
   readonly prover: Pick<InclusionProver, "proveInclusion">;
-  readonly settler: { settled(id: number): SettledBatch };
+  readonly settler: { settled(id: number): Promise<SettledBatch> };
   /** The mandates' processor. */
   readonly processor: Address;
   /** Told once of each challenge that could not be answered, though it is tried again: the bond is at stake. */
@@ -80,7 +80,7 @@ export class Answers {
       (a, b) => told(a) - told(b) || Number(a.answerableUntil - b.answerableUntil),
     );
     const ends = await Promise.all(urgent.slice(0, AT_ONCE).map((challenge) => this.#end(challenge, moment)));
-    this.#keepPlace();
+    await this.#keepPlace();
     const error = ends.find((end) => end instanceof Error);
     if (error) throw error;
     return urgent.filter((_, i) => ends[i] === "answered").map(({ id }) => id);
@@ -89,7 +89,7 @@ export class Answers {
   /** Reads challenges up to the last final block. @returns it and its time, or null before the first batch. */
   async #look(): Promise<Moment | null> {
     const { chain, store, processor } = this.#options;
-    this.#seen ??= store.cursor(CHALLENGES) ?? firstSettled(store);
+    this.#seen ??= (await store.cursor(CHALLENGES)) ?? (await firstSettled(store));
     while (this.#seen !== null) {
       const from = Math.max(0, this.#seen + 1 - REREAD);
       const { upTo, final, time, opened } = await chain.challenged(processor, from);
@@ -139,10 +139,10 @@ export class Answers {
     return null;
   }
 
-  #keepPlace(): void {
+  async #keepPlace(): Promise<void> {
     const { store } = this.#options;
     const place = Math.min(this.#seen ?? 0, ...[...this.#open.values()].map(({ block }) => block - 1));
-    if (place !== store.cursor(CHALLENGES)) store.transact(() => store.setCursor(CHALLENGES, place));
+    if (place !== (await store.cursor(CHALLENGES))) await store.transact(() => store.setCursor(CHALLENGES, place));
   }
 
   /** A transaction that was mined and reverted is spent: the answer goes out again in another one. */
@@ -155,7 +155,7 @@ export class Answers {
         await outbox.deliver(job, { to: chain.rail.challenges, data });
         return;
       } catch (error) {
-        const spent = error instanceof BursarError && error.code === "transaction-failed" && outbox.begun(job);
+        const spent = error instanceof BursarError && error.code === "transaction-failed" && (await outbox.begun(job));
         if (!spent || attempt === ATTEMPTS) throw error;
       }
     }
@@ -163,9 +163,9 @@ export class Answers {
 
   async #call({ id, agent, seq }: ChallengeOnChain): Promise<string> {
     const { store, settler, prover } = this.#options;
-    const payment = store.payment(agent, seq);
+    const payment = await store.payment(agent, seq);
     if (!payment || claimId(agent, payment.payment) !== id || payment.batch === null) throw behind(id, agent, seq);
-    const { circuit, parts, statement } = settler.settled(payment.batch);
+    const { circuit, parts, statement } = await settler.settled(payment.batch);
     const row = parts.findIndex((part) => part.agent === agent);
     const part = parts[row];
     const batchId = await this.#batchOnChain(payment.batch);
@@ -192,8 +192,8 @@ export class Answers {
   /** The number under which the chain keeps a batch; null if no transaction settled it. */
   async #batchOnChain(id: number): Promise<bigint | null> {
     const { store, chain } = this.#options;
-    const batchId = await chain.batchSettledBy(store.transactions(`batch:${id}`).map(({ hash }) => hash));
-    if (batchId === null && store.batch(id)?.state === "settled") {
+    const batchId = await chain.batchSettledBy((await store.transactions(`batch:${id}`)).map(({ hash }) => hash));
+    if (batchId === null && (await store.batch(id))?.state === "settled") {
       throw new BursarError(
         "chain-unavailable",
         `The node does not tell which transaction settled batch ${id}.`,
@@ -206,8 +206,8 @@ export class Answers {
 }
 
 /** Nothing is challenged before it is settled. */
-function firstSettled(store: Store): number | null {
-  const blocks = store.batches(["settled"]).flatMap(({ block }) => block ?? []);
+async function firstSettled(store: Store): Promise<number | null> {
+  const blocks = (await store.batches(["settled"])).flatMap(({ block }) => block ?? []);
   return blocks.length === 0 ? null : Math.min(...blocks) - 1;
 }
 

@@ -1,7 +1,7 @@
 import { BursarError, hashClose, type Address, type Close, type Hex } from "@bursar/protocol";
 
 import { MANDATE_STATES, reach, type Chain } from "./chain.ts";
-import type { Columns, Database } from "./database.ts";
+import type { Book, Columns, Database } from "./database.ts";
 import type { Outbox } from "./outbox.ts";
 import { ownerSigned } from "./owner-signature.ts";
 import type { Processor, ReceiptKey } from "./processor.ts";
@@ -36,8 +36,8 @@ export interface ClosingsOptions {
   readonly now: () => bigint;
 }
 
-const SCHEMA = `
-CREATE TABLE IF NOT EXISTS closing (
+const FIRST = `
+CREATE TABLE closing (
   agent TEXT PRIMARY KEY,
   seq INTEGER NOT NULL,
   owner_signature TEXT NOT NULL,
@@ -46,6 +46,8 @@ CREATE TABLE IF NOT EXISTS closing (
   failure TEXT
 ) STRICT;
 `;
+
+export const CLOSINGS_BOOK: Book = { name: "closings", versions: [FIRST] };
 
 /**
  * Ends mandates by one signature each of owner and processor: the agent is stopped at once, what it paid is settled, the
@@ -58,11 +60,10 @@ export class Closings {
   constructor(options: ClosingsOptions) {
     this.#options = options;
     this.#db = options.store.database;
-    this.#db.create(SCHEMA);
   }
 
-  get(agent: Address): Closing | undefined {
-    const row = this.#db.get("SELECT * FROM closing WHERE agent = ?", agent);
+  async get(agent: Address): Promise<Closing | undefined> {
+    const row = await this.#db.get("SELECT * FROM closing WHERE agent = ?", agent);
     return row && readClosing(row);
   }
 
@@ -74,34 +75,34 @@ export class Closings {
   async request(close: Close, signature: Hex): Promise<Closing> {
     const { store, processor, chain } = this.#options;
     const { agent, seq } = close;
-    const { mandate } = store.mandateOf(agent);
+    const { mandate } = await store.mandateOf(agent);
     const ownerSignature = await ownerSigned(
       chain.provider,
       mandate.owner,
       hashClose(processor.domain, close),
       signature,
     );
-    store.transact(() => {
-      const { state, accepted } = processor.status(agent);
+    await store.transact(async () => {
+      const { state, accepted } = await processor.status(agent);
       if (accepted.seq !== seq) throw mismatch(agent, seq, accepted.seq);
-      if (this.get(agent)) return;
+      if (await this.get(agent)) return;
       if (state === "closed") {
         throw new BursarError("mandate-closed", `The mandate of ${agent} is closed.`, { value: agent });
       }
-      this.#db.run(
+      await this.#db.run(
         "INSERT INTO closing (agent, seq, owner_signature, state) VALUES (?, ?, ?, 'settling')",
         agent,
         Number(seq),
         ownerSignature,
       );
-      store.markRevoked(agent, this.#options.now());
+      await store.markRevoked(agent, this.#options.now());
     });
-    return this.get(agent)!;
+    return (await this.get(agent))!;
   }
 
   /** Takes each one as far as it goes now. @throws {@link BursarError} `chain-unavailable`: run it again later. */
   async run(): Promise<void> {
-    const rows = this.#db.all("SELECT * FROM closing WHERE state IN ('settling', 'noticed')");
+    const rows = await this.#db.all("SELECT * FROM closing WHERE state IN ('settling', 'noticed')");
     for (const row of rows) {
       const { agent, state, seq } = readClosing(row);
       if (state === "settling") await this.#notice(agent, seq, row["owner_signature"] as Hex);
@@ -113,10 +114,10 @@ export class Closings {
     const { store, processor, chain, key } = this.#options;
     const onChain = await chain.mandate(agent);
     if (onChain.state === "closed") {
-      this.#move(agent, "closed", { closesAt: onChain.closesAt });
+      await this.#move(agent, "closed", { closesAt: onChain.closesAt });
       return;
     }
-    if (onChain.seq < seq || onChain.directSpent < store.reserved(agent)) return;
+    if (onChain.seq < seq || onChain.directSpent < (await store.reserved(agent))) return;
     const processorSignature = key.sign(hashClose(processor.domain, { agent, seq }));
     const data = chain.registry.interface.encodeFunctionData("closeTogether", [
       agent,
@@ -131,14 +132,14 @@ export class Closings {
     const { chain, outbox } = this.#options;
     const job = `close:${agent}`;
     const { state, closesAt } = await reach(() => chain.registry.mandateOf(agent));
-    if (MANDATE_STATES[Number(state)] === "closed" && !outbox.begun(job)) {
-      this.#move(agent, "closed", { closesAt });
+    if (MANDATE_STATES[Number(state)] === "closed" && !(await outbox.begun(job))) {
+      await this.#move(agent, "closed", { closesAt });
       return;
     }
     // A claim may have brought the windows back meanwhile.
     const time = BigInt((await reach(() => chain.provider.getBlock("latest")))?.timestamp ?? 0);
-    if (!outbox.begun(job) && time < closesAt) {
-      this.#move(agent, "noticed", { closesAt });
+    if (!(await outbox.begun(job)) && time < closesAt) {
+      await this.#move(agent, "noticed", { closesAt });
       return;
     }
     const data = chain.registry.interface.encodeFunctionData("close", [agent]) as Hex;
@@ -150,29 +151,33 @@ export class Closings {
     const { chain, outbox, sender, failed } = this.#options;
     const to = chain.rail.registry;
     try {
-      if (!outbox.begun(job)) await chain.simulate(to, data, sender);
+      if (!(await outbox.begun(job))) await chain.simulate(to, data, sender);
       await outbox.deliver(job, { to, data });
     } catch (error) {
       if (!(error instanceof BursarError) || error.code !== "transaction-failed") throw error;
-      this.#move(agent, "failed", { failure: error.message });
+      await this.#move(agent, "failed", { failure: error.message });
       failed(agent, error);
       return;
     }
     const { closesAt } = await reach(() => chain.registry.mandateOf(agent));
-    this.#move(agent, reached, { closesAt });
+    await this.#move(agent, reached, { closesAt });
   }
 
-  #move(agent: Address, state: ClosingState, { closesAt, failure }: { closesAt?: bigint; failure?: string }): void {
+  async #move(
+    agent: Address,
+    state: ClosingState,
+    { closesAt, failure }: { closesAt?: bigint; failure?: string },
+  ): Promise<void> {
     const { store, now } = this.#options;
-    store.transact(() => {
-      this.#db.run(
+    await store.transact(async () => {
+      await this.#db.run(
         "UPDATE closing SET state = ?, closes_at = COALESCE(?, closes_at), failure = ? WHERE agent = ?",
         state,
         closesAt === undefined ? null : Number(closesAt),
         failure ?? null,
         agent,
       );
-      if (closesAt !== undefined) store.markRevoked(agent, now(), closesAt);
+      if (closesAt !== undefined) await store.markRevoked(agent, now(), closesAt);
     });
   }
 }

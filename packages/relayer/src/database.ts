@@ -1,70 +1,163 @@
-import { DatabaseSync, type StatementSync } from "node:sqlite";
+import { AsyncLocalStorage } from "node:async_hooks";
 
-/** A row as SQLite gives it. */
+import { BursarError } from "@bursar/protocol";
+
+/** A row as an engine gives it. Whole numbers are numbers below 2^53; what can be larger is text. */
 export type Columns = Record<string, string | number | bigint | null>;
+export type Value = string | number | null;
+
+/** Statements in the SQL that SQLite and PostgreSQL share, with `?` or `?1` for values. */
+export interface Queries {
+  run(sql: string, ...values: Value[]): Promise<void>;
+  get(sql: string, ...values: Value[]): Promise<Columns | undefined>;
+  all(sql: string, ...values: Value[]): Promise<Columns[]>;
+}
+
+/** A connection on which a transaction is open. */
+export interface Transaction extends Queries {
+  commit(): Promise<void>;
+  rollback(): Promise<void>;
+}
+
+/** What an engine gives: single statements, transactions, and its own form of a schema. */
+export interface Engine extends Queries {
+  readonly name: "sqlite" | "postgres";
+  begin(): Promise<Transaction>;
+  /** Within a transaction: waits until no other one holds the same name. */
+  lock(transaction: Queries, name: string): Promise<void>;
+  create(transaction: Queries, schema: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Looks, at the beginning of a transaction, whether its writer may still write; throws if not. */
+export type Guard = (transaction: Queries) => Promise<void>;
+
+/** Changes of one book's tables, the oldest first: the first creates them, and none is ever edited. */
+export interface Book {
+  readonly name: string;
+  readonly versions: readonly string[];
+}
+
+interface Scope {
+  readonly transaction: Transaction | null;
+  readonly guard: Guard | null;
+}
+
+const NONE: Scope = { transaction: null, guard: null };
 
 /**
- * One SQLite file with a write-ahead log, synced to disk at each commit: what {@link transact} returned from survives
- * a crash and a power cut. Each book (payments, intents, API keys) brings its own tables to it.
+ * A database of several books (payments, intents, API keys), each with tables of its own. Whatever runs inside
+ * {@link transact} shares its transaction; what it returned from is on disk, and survives a crash and a power cut.
  */
-export class Database {
-  readonly #db: DatabaseSync;
-  readonly #statements = new Map<string, StatementSync>();
+export class Database implements Queries {
+  readonly #engine: Engine;
+  readonly #scopes = new AsyncLocalStorage<Scope & { open: boolean }>();
 
-  /** @param path - file of the database, created if missing; `:memory:` for one that is not kept. */
-  constructor(path: string) {
-    this.#db = new DatabaseSync(path);
-    this.#db.exec(
-      "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
-    );
+  constructor(engine: Engine) {
+    this.#engine = engine;
   }
 
-  /** Runs statements that create what is missing. */
-  create(schema: string): void {
-    this.#db.exec(schema);
+  get engine(): Engine["name"] {
+    return this.#engine.name;
   }
 
-  close(): void {
-    this.#statements.clear();
-    this.#db.close();
-  }
-
-  /** Runs `work` in one immediate transaction: all of it is on disk when this returns, or none. */
-  transact<T>(work: () => T): T {
-    this.#db.exec("BEGIN IMMEDIATE");
+  /** Runs `work` in one transaction, or in the one that is open around it: all of it is on disk afterwards, or none. */
+  async transact<T>(work: () => Promise<T>): Promise<T> {
+    const scope = this.#scope();
+    if (scope.transaction !== null) return work();
+    const transaction = await this.#engine.begin();
+    const inside = { transaction, guard: scope.guard, open: true };
     try {
-      const result = work();
-      this.#db.exec("COMMIT");
+      await scope.guard?.(transaction);
+      const result = await this.#scopes.run(inside, work);
+      inside.open = false;
+      await transaction.commit();
       return result;
     } catch (error) {
-      this.#db.exec("ROLLBACK");
+      inside.open = false;
+      await transaction.rollback();
       throw error;
     }
   }
 
-  /** A number that changes when another connection has written to the file. */
-  version(): number {
-    return Number(this.get("PRAGMA data_version")?.["data_version"]);
-  }
-
-  run(sql: string, ...values: (string | number | null)[]): void {
-    this.#prepare(sql).run(...values);
-  }
-
-  get(sql: string, ...values: (string | number | null)[]): Columns | undefined {
-    return this.#prepare(sql).get(...values) as Columns | undefined;
-  }
-
-  all(sql: string, ...values: (string | number | null)[]): Columns[] {
-    return this.#prepare(sql).all(...values) as Columns[];
-  }
-
-  #prepare(sql: string): StatementSync {
-    let statement = this.#statements.get(sql);
-    if (!statement) {
-      statement = this.#db.prepare(sql);
-      this.#statements.set(sql, statement);
+  /** Whatever `work` writes, in however many transactions, is written only while `guard` allows it. */
+  async guarded<T>(guard: Guard, work: () => Promise<T>): Promise<T> {
+    const inside = { transaction: null, guard, open: true };
+    try {
+      return await this.#scopes.run(inside, work);
+    } finally {
+      inside.open = false;
     }
-    return statement;
   }
+
+  /** Within a transaction: waits until no other one holds the same name. */
+  lock(name: string): Promise<void> {
+    const { transaction } = this.#scope();
+    if (transaction === null) throw new Error(`${name} is locked outside a transaction`);
+    return this.#engine.lock(transaction, name);
+  }
+
+  /**
+   * Brings the tables of books to their newest version; to be called before they are used.
+   * @throws BursarError `store-unavailable` when a later program has changed them.
+   */
+  async open(books: readonly Book[]): Promise<void> {
+    await this.transact(async () => {
+      const { transaction } = this.#scope();
+      await this.lock("migration");
+      await this.#engine.create(transaction!, VERSIONS);
+      for (const book of books) await this.#migrate(book, transaction!);
+    });
+  }
+
+  async #migrate({ name, versions }: Book, transaction: Queries): Promise<void> {
+    const row = await this.get("SELECT version FROM book WHERE name = ?", name);
+    const version = Number(row?.["version"] ?? 0);
+    if (version > versions.length) throw tooNew(name, version, versions.length);
+    if (version === versions.length) return;
+    for (const change of versions.slice(version)) await this.#engine.create(transaction, change);
+    await this.run(
+      "INSERT INTO book (name, version) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET version = excluded.version",
+      name,
+      versions.length,
+    );
+  }
+
+  async run(sql: string, ...values: Value[]): Promise<void> {
+    const { transaction, guard } = this.#scope();
+    if (transaction === null && guard !== null) return this.transact(() => this.run(sql, ...values));
+    return (transaction ?? this.#engine).run(sql, ...values);
+  }
+
+  get(sql: string, ...values: Value[]): Promise<Columns | undefined> {
+    return (this.#scope().transaction ?? this.#engine).get(sql, ...values);
+  }
+
+  all(sql: string, ...values: Value[]): Promise<Columns[]> {
+    return (this.#scope().transaction ?? this.#engine).all(sql, ...values);
+  }
+
+  close(): Promise<void> {
+    return this.#engine.close();
+  }
+
+  /** What was begun in a scope that has ended since runs outside of it. */
+  #scope(): Scope {
+    const scope = this.#scopes.getStore();
+    return scope?.open ? scope : NONE;
+  }
+}
+
+const VERSIONS = "CREATE TABLE IF NOT EXISTS book (name TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT;";
+
+/** `(?, ?, ?)` for as many values. */
+export const list = (count: number): string => `(${Array.from({ length: count }, () => "?").join(", ")})`;
+
+function tooNew(name: string, version: number, known: number): BursarError {
+  return new BursarError(
+    "store-unavailable",
+    `The tables of «${name}» are of version ${version}; this program knows ${known}.`,
+    { value: version, limit: known },
+    "Start the version of Bursar that wrote them, or a later one.",
+  );
 }

@@ -65,7 +65,7 @@ export class DirectSettler {
       };
     });
     const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, timeout)));
-    if (!isEnded(this.#now(record))) {
+    if (!isEnded(await this.#now(record))) {
       // What it cannot do now it does at its next run: the record stays.
       void this.run().catch(() => undefined);
       await Promise.race([ended, late]);
@@ -75,17 +75,17 @@ export class DirectSettler {
     return this.#now(record);
   }
 
-  #now({ kind, agent, nonce }: DirectRecord): DirectRecord {
-    const record = this.#options.store.direct(kind, agent, nonce);
+  async #now({ kind, agent, nonce }: DirectRecord): Promise<DirectRecord> {
+    const record = await this.#options.store.direct(kind, agent, nonce);
     if (!record) throw new Error(`direct payment ${nonce} of ${agent} is missing from the store`);
     return record;
   }
 
   async #settleAll(): Promise<void> {
     const { store } = this.#options;
-    for (const job of store.directJobs()) await this.#finish(job, store.openDirects(job));
+    for (const job of await store.directJobs()) await this.#finish(job, await store.openDirects(job));
     for (;;) {
-      const waiting = store.openDirects().filter(({ status }) => status === "accepted");
+      const waiting = (await store.openDirects()).filter(({ status }) => status === "accepted");
       const [first] = waiting;
       if (!first) return;
       // The contract computes a token's signing domain once for each run of payments in it.
@@ -93,8 +93,8 @@ export class DirectSettler {
       const sound = await this.#sound(group);
       if (sound.length === 0) continue;
       const positions = sound.map(({ position }) => position);
-      const job = store.transact(() => store.submitDirects(positions));
-      await this.#finish(job, store.openDirects(job));
+      const job = await store.transact(() => store.submitDirects(positions));
+      await this.#finish(job, await store.openDirects(job));
     }
   }
 
@@ -105,7 +105,7 @@ export class DirectSettler {
     for (const record of group) {
       const refusal = await this.#refusal([record]);
       if (refusal === null) sound.push(record);
-      else this.#end([record], { status: "failed", transaction: null, error: refusal });
+      else await this.#end([record], { status: "failed", transaction: null, error: refusal });
     }
     // Each alone may be sound and all together above a budget: then one at a time.
     return (await this.#refusal(sound)) === null ? sound : sound.slice(0, 1);
@@ -115,7 +115,7 @@ export class DirectSettler {
     const { gateway, sender } = this.#options;
     if (records.length === 0) return null;
     try {
-      await gateway.simulate(gateway.direct, this.#encode(records), sender);
+      await gateway.simulate(gateway.direct, await this.#encode(records), sender);
       return null;
     } catch (error) {
       if (!(error instanceof BursarError) || error.code !== "transaction-failed") throw error;
@@ -126,28 +126,30 @@ export class DirectSettler {
   async #finish(job: string, records: readonly DirectRecord[]): Promise<void> {
     const { gateway, outbox, store } = this.#options;
     try {
-      const { hash } = await outbox.deliver(job, { to: gateway.direct, data: this.#encode(records) });
-      this.#end(records, { status: "settled", transaction: hash as Hex, error: null });
+      const { hash } = await outbox.deliver(job, { to: gateway.direct, data: await this.#encode(records) });
+      await this.#end(records, { status: "settled", transaction: hash as Hex, error: null });
     } catch (error) {
       if (!(error instanceof BursarError) || error.code !== "transaction-failed") throw error;
-      store.transact(() => store.releaseDirects(job));
+      await store.transact(() => store.releaseDirects(job));
     }
   }
 
-  #end(records: readonly DirectRecord[], end: Parameters<Store["endDirect"]>[1]): void {
+  async #end(records: readonly DirectRecord[], end: Parameters<Store["endDirect"]>[1]): Promise<void> {
     const { store } = this.#options;
-    store.transact(() => {
-      for (const { position } of records) store.endDirect(position, end);
+    await store.transact(async () => {
+      for (const { position } of records) await store.endDirect(position, end);
     });
     for (const { position } of records) for (const tell of this.#waiting.get(position) ?? []) tell();
   }
 
-  #encode(records: readonly DirectRecord[]): Hex {
+  async #encode(records: readonly DirectRecord[]): Promise<Hex> {
     const { store, gateway } = this.#options;
-    const calls = records.map((record) => {
-      const { mandate, unitScale } = store.mandateOf(record.agent);
-      return { ...record, payees: mandate.payees, unitScale };
-    });
+    const calls = await Promise.all(
+      records.map(async (record) => {
+        const { mandate, unitScale } = await store.signed(record.agent);
+        return { ...record, payees: mandate.payees, unitScale };
+      }),
+    );
     return gateway.encodeDirect(records[0]!.kind, calls);
   }
 }

@@ -1,13 +1,13 @@
 import { BursarError, canonicalEvidence, type Address, type Hex } from "@bursar/protocol";
 
-import type { Columns, Database } from "./database.ts";
+import type { Book, Columns, Database } from "./database.ts";
 import type { CheckedEvidence } from "./disputes.ts";
 
 /** Files of one payment that are kept for one account: neither side can take the other's place. */
 const MOST = 8;
 
-const SCHEMA = `
-CREATE TABLE IF NOT EXISTS evidence (
+const FIRST = `
+CREATE TABLE evidence (
   hash TEXT PRIMARY KEY,
   agent TEXT NOT NULL,
   seq TEXT NOT NULL,
@@ -17,8 +17,10 @@ CREATE TABLE IF NOT EXISTS evidence (
   sender TEXT NOT NULL,
   at INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX IF NOT EXISTS evidence_payment ON evidence (agent, seq);
+CREATE INDEX evidence_payment ON evidence (agent, seq);
 `;
+
+export const EVIDENCE_BOOK: Book = { name: "evidence", versions: [FIRST] };
 
 /** A file of evidence, and whom it concerns. */
 export interface KeptEvidence {
@@ -39,7 +41,6 @@ export class EvidenceBook {
 
   constructor(database: Database) {
     this.#db = database;
-    this.#db.create(SCHEMA);
   }
 
   /**
@@ -48,11 +49,11 @@ export class EvidenceBook {
    * @param at - Unix seconds.
    * @throws BursarError `too-many-requests` when so many of the payment are kept for the sender.
    */
-  keep({ hash, agent, seq, owner, payee, evidence }: CheckedEvidence, sender: string, at: bigint): void {
+  async keep({ hash, agent, seq, owner, payee, evidence }: CheckedEvidence, sender: string, at: bigint): Promise<void> {
     const file = canonicalEvidence(evidence);
-    this.#db.transact(() => {
-      if (this.get(hash) !== undefined) return;
-      const kept = this.#count(agent, seq, sender);
+    await this.#db.transact(async () => {
+      if ((await this.get(hash)) !== undefined) return;
+      const kept = await this.#count(agent, seq, sender);
       if (kept >= MOST) {
         throw new BursarError(
           "too-many-requests",
@@ -61,7 +62,7 @@ export class EvidenceBook {
           "Send this file to the other side by another way.",
         );
       }
-      this.#db.run(
+      await this.#db.run(
         "INSERT INTO evidence (hash, agent, seq, owner, payee, file, sender, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         ...[hash, agent, String(seq), owner, payee, file, sender],
         Number(at),
@@ -69,16 +70,16 @@ export class EvidenceBook {
     });
   }
 
-  #count(agent: Address, seq: bigint, sender: string): number {
-    const row = this.#db.get(
+  async #count(agent: Address, seq: bigint, sender: string): Promise<number> {
+    const row = await this.#db.get(
       "SELECT count(*) AS kept FROM evidence WHERE agent = ? AND seq = ? AND sender = ?",
       ...[agent, String(seq), sender],
     );
     return Number(row?.["kept"]);
   }
 
-  get(hash: Hex): KeptEvidence | undefined {
-    const row = this.#db.get("SELECT * FROM evidence WHERE hash = ?", hash);
+  async get(hash: Hex): Promise<KeptEvidence | undefined> {
+    const row = await this.#db.get("SELECT * FROM evidence WHERE hash = ?", hash);
     return row && readKept(row);
   }
 }

@@ -9,7 +9,7 @@ import {
   type Terms,
 } from "@bursar/protocol";
 
-import type { Columns, Database } from "./database.ts";
+import type { Book, Columns, Database } from "./database.ts";
 
 /** The owner's word that the mandate which the new one replaces ends on chain too. */
 export interface SignedRevocation {
@@ -37,9 +37,10 @@ export interface IntentRecord {
   readonly at: bigint;
 }
 
-const SCHEMA = `
-CREATE TABLE IF NOT EXISTS intent (
-  agent TEXT PRIMARY KEY,
+const FIRST = `
+CREATE TABLE intent (
+  id INTEGER PRIMARY KEY,
+  agent TEXT NOT NULL UNIQUE,
   owner TEXT NOT NULL,
   mandate TEXT NOT NULL,
   terms TEXT NOT NULL,
@@ -53,9 +54,11 @@ CREATE TABLE IF NOT EXISTS intent (
   failure TEXT,
   at INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX IF NOT EXISTS intent_unfinished ON intent (owner) WHERE finished = 0;
-CREATE INDEX IF NOT EXISTS intent_unsigned ON intent (at) WHERE owner_signature IS NULL;
+CREATE INDEX intent_unfinished ON intent (owner) WHERE finished = 0;
+CREATE INDEX intent_unsigned ON intent (at) WHERE owner_signature IS NULL;
 `;
+
+export const INTENTS_BOOK: Book = { name: "intents", versions: [FIRST] };
 
 /** What agents have asked for and owners have signed. Every change is on disk when its call returns. */
 export class IntentBook {
@@ -63,60 +66,59 @@ export class IntentBook {
 
   constructor(database: Database) {
     this.#db = database;
-    this.#db.create(SCHEMA);
   }
 
-  get(agent: Address): IntentRecord | undefined {
-    const row = this.#db.get("SELECT * FROM intent WHERE agent = ?", agent);
+  async get(agent: Address): Promise<IntentRecord | undefined> {
+    const row = await this.#db.get("SELECT * FROM intent WHERE agent = ?", agent);
     return row && readIntent(row);
   }
 
   /** All of them, newest first. */
-  list(limit = 1_000): IntentRecord[] {
-    return this.#db.all("SELECT * FROM intent ORDER BY at DESC, rowid DESC LIMIT ?", limit).map(readIntent);
+  async list(limit = 1_000): Promise<IntentRecord[]> {
+    return (await this.#db.all("SELECT * FROM intent ORDER BY at DESC, id DESC LIMIT ?", limit)).map(readIntent);
   }
 
   /** Those whose signature is recorded and whose way is not at its end, oldest first. */
-  unfinished(): IntentRecord[] {
-    return this.#db
-      .all("SELECT * FROM intent WHERE finished = 0 AND owner_signature IS NOT NULL ORDER BY rowid")
-      .map(readIntent);
+  async unfinished(): Promise<IntentRecord[]> {
+    return (
+      await this.#db.all("SELECT * FROM intent WHERE finished = 0 AND owner_signature IS NOT NULL ORDER BY id")
+    ).map(readIntent);
   }
 
   /** How many wait for something: of one owner, or of all. */
-  waiting(owner?: Address): number {
+  async waiting(owner?: Address): Promise<number> {
     const row = owner
-      ? this.#db.get("SELECT count(*) AS n FROM intent WHERE finished = 0 AND owner = ?", owner)
-      : this.#db.get("SELECT count(*) AS n FROM intent WHERE finished = 0");
+      ? await this.#db.get("SELECT count(*) AS n FROM intent WHERE finished = 0 AND owner = ?", owner)
+      : await this.#db.get("SELECT count(*) AS n FROM intent WHERE finished = 0");
     return Number(row?.["n"]);
   }
 
-  add(intent: Pick<IntentRecord, "mandate" | "terms" | "digest" | "agentSignature" | "at">): void {
+  async add(intent: Pick<IntentRecord, "mandate" | "terms" | "digest" | "agentSignature" | "at">): Promise<void> {
     const { mandate, terms, digest, agentSignature, at } = intent;
-    this.#change(
+    await this.#change(
       "INSERT INTO intent (agent, owner, mandate, terms, digest, agent_signature, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
       ...[mandate.agent, mandate.owner, JSON.stringify(toWire(mandate)), JSON.stringify(terms)],
       ...[digest, agentSignature, Number(at)],
     );
   }
 
-  addAgentSignature(agent: Address, signature: Hex, at: bigint): void {
-    this.#change("UPDATE intent SET agent_signature = ?, at = ? WHERE agent = ?", signature, Number(at), agent);
+  async addAgentSignature(agent: Address, signature: Hex, at: bigint): Promise<void> {
+    await this.#change("UPDATE intent SET agent_signature = ?, at = ? WHERE agent = ?", signature, Number(at), agent);
   }
 
   /**
    * Records the owner's signature unless one stands there already, and a revocation unless one does. What failed before
    * is to be tried again.
    */
-  sign(agent: Address, ownerSignature: Hex, revocation: SignedRevocation | null): void {
-    this.#change(
+  async sign(agent: Address, ownerSignature: Hex, revocation: SignedRevocation | null): Promise<void> {
+    await this.#change(
       `UPDATE intent SET owner_signature = COALESCE(owner_signature, ?),
        finished = CASE WHEN failure IS NULL THEN finished ELSE 0 END, failure = NULL WHERE agent = ?`,
       ownerSignature,
       agent,
     );
     if (revocation === null) return;
-    this.#change(
+    await this.#change(
       `UPDATE intent SET after_seq = ?, revocation_signature = ?, finished = 0
        WHERE agent = ? AND revocation_signature IS NULL`,
       ...[revocation.afterSeq.toString(), revocation.signature, agent],
@@ -124,25 +126,25 @@ export class IntentBook {
   }
 
   /** Takes a signature back that led nowhere: the owner has to sign again. */
-  unsign(agent: Address, failure: string, at: bigint): void {
-    this.#change(
+  async unsign(agent: Address, failure: string, at: bigint): Promise<void> {
+    await this.#change(
       `UPDATE intent SET owner_signature = NULL, after_seq = NULL, revocation_signature = NULL,
        attempt = attempt + 1, failure = ?, at = ? WHERE agent = ?`,
       ...[failure, Number(at), agent],
     );
   }
 
-  finish(agent: Address, failure: string | null): void {
-    this.#change("UPDATE intent SET finished = 1, failure = ? WHERE agent = ?", failure, agent);
+  async finish(agent: Address, failure: string | null): Promise<void> {
+    await this.#change("UPDATE intent SET finished = 1, failure = ? WHERE agent = ?", failure, agent);
   }
 
   /** Forgets what nobody has signed since `before`, in Unix seconds. */
-  prune(before: bigint): void {
-    this.#change("DELETE FROM intent WHERE owner_signature IS NULL AND at <= ?", Number(before));
+  async prune(before: bigint): Promise<void> {
+    await this.#change("DELETE FROM intent WHERE owner_signature IS NULL AND at <= ?", Number(before));
   }
 
-  #change(sql: string, ...values: (string | number | null)[]): void {
-    this.#db.transact(() => this.#db.run(sql, ...values));
+  async #change(sql: string, ...values: (string | number | null)[]): Promise<void> {
+    await this.#db.transact(() => this.#db.run(sql, ...values));
   }
 }
 

@@ -150,10 +150,10 @@ export class Intents {
   async draft({ intent, mandate, agentSignature }: IntentRequest): Promise<IntentView> {
     const { book, domain, now } = this.#options;
     const { agent } = mandate;
-    const terms = this.#agreedTerms(intent, mandate);
+    const terms = await this.#agreedTerms(intent, mandate);
     const digest = hashMandate(domain, mandate);
     if (agentSignature !== undefined) verifySignature(digest, agentSignature, agent);
-    if (this.#find(agent) === undefined) {
+    if ((await this.#find(agent)) === undefined) {
       const drafted = mandate.validUntil - intent.duration;
       if (absolute(drafted - now()) > CLOCK_SLACK) {
         throw new BursarError(
@@ -165,10 +165,10 @@ export class Intents {
       }
       await this.#state({ mandate, digest, agentSignature: null, ownerSignature: null });
     }
-    const known = this.#find(agent);
+    const known = await this.#find(agent);
     if (known === undefined) {
-      this.#makeRoom(mandate.owner);
-      book.add({ mandate, terms, digest, agentSignature: agentSignature ?? null, at: now() });
+      await this.#makeRoom(mandate.owner);
+      await book.add({ mandate, terms, digest, agentSignature: agentSignature ?? null, at: now() });
     } else if (known.digest !== digest) {
       throw new BursarError(
         "intent-conflict",
@@ -177,7 +177,7 @@ export class Intents {
         "An agent's key serves one mandate: take a fresh key.",
       );
     } else if (agentSignature !== undefined && known.agentSignature === null) {
-      book.addAgentSignature(agent, agentSignature, now());
+      await book.addAgentSignature(agent, agentSignature, now());
     }
     return this.view(agent);
   }
@@ -185,7 +185,7 @@ export class Intents {
   /** @throws {@link BursarError} `not-found`; `mandate-conflict`; `chain-unavailable`. */
   async view(agent: Address): Promise<IntentView> {
     const { chain, lifetime, publicUrl } = this.#options;
-    const intent = this.#expect(agent);
+    const intent = await this.#expect(agent);
     const { mandate, terms } = intent;
     const state = await this.#state(intent);
     const unsigned = UNSIGNED.includes(state);
@@ -206,15 +206,15 @@ export class Intents {
         funds: free === null || free >= mandate.budget ? 0n : mandate.budget - free,
       },
       free,
-      replaces: this.#replaced(intent),
+      replaces: await this.#replaced(intent),
       failure: intent.failure,
     };
   }
 
   /** Those in the book, newest first, as {@link view} shows them. */
   async list(): Promise<IntentView[]> {
-    this.#prune();
-    return Promise.all(this.#options.book.list().map(({ mandate }) => this.view(mandate.agent)));
+    await this.#prune();
+    return Promise.all((await this.#options.book.list()).map(({ mandate }) => this.view(mandate.agent)));
   }
 
   /**
@@ -227,11 +227,11 @@ export class Intents {
    */
   async sign(agent: Address, answer: OwnerAnswer): Promise<IntentView> {
     const { book, patience, sleep } = this.#options;
-    const intent = this.#expect(agent);
+    const intent = await this.#expect(agent);
     if (intent.agentSignature === null) throw notSignable(agent, "drafted", "The agent signs it first.");
-    const revocation = this.#askedRevocation(intent, answer);
+    const revocation = await this.#askedRevocation(intent, answer);
     const checked = await this.#check(intent, answer.ownerSignature, revocation);
-    book.sign(agent, checked.ownerSignature, checked.revocation);
+    await book.sign(agent, checked.ownerSignature, checked.revocation);
     const finished = this.#finish(agent);
     finished.catch(() => undefined);
     const inTime = await Promise.race([finished.then(() => true), sleep(patience).then(() => false)]).catch(
@@ -249,9 +249,9 @@ export class Intents {
    * again the next time.
    */
   async resume(): Promise<{ agent: Address; failure: unknown }[]> {
-    this.#prune();
+    await this.#prune();
     return Promise.all(
-      this.#options.book.unfinished().map(({ mandate: { agent } }) =>
+      (await this.#options.book.unfinished()).map(({ mandate: { agent } }) =>
         this.#finish(agent).then(
           () => ({ agent, failure: null }),
           (failure: unknown) => ({ agent, failure }),
@@ -261,7 +261,7 @@ export class Intents {
   }
 
   /** The terms that the mandate's hash stands for, if the mandate is what the intent asks for. */
-  #agreedTerms(intent: Intent, mandate: Mandate): Terms {
+  async #agreedTerms(intent: Intent, mandate: Mandate): Promise<Terms> {
     const { processor, chain } = this.#options;
     const { owner, agent, token, validUntil } = mandate;
     const tokens = Object.values(chain.rail.tokens);
@@ -290,12 +290,12 @@ export class Intents {
       if (value === limit) continue;
       throw new BursarError(code, `The mandate's ${field} is not what the intent says.`, { field, value, limit });
     }
-    if (asked.terms.replaces !== undefined) this.#expectReplaceable(asked.terms.replaces, owner);
+    if (asked.terms.replaces !== undefined) await this.#expectReplaceable(asked.terms.replaces, owner);
     return asked.terms;
   }
 
-  #expectReplaceable(old: Address, owner: Address): void {
-    const before = this.#options.processor.status(old);
+  async #expectReplaceable(old: Address, owner: Address): Promise<void> {
+    const before = await this.#options.processor.status(old);
     if (before.mandate.owner === owner) return;
     throw new BursarError("forbidden", "A mandate can only take the place of one of the same owner.", {
       value: owner,
@@ -303,11 +303,11 @@ export class Intents {
     });
   }
 
-  #makeRoom(owner: Address): void {
+  async #makeRoom(owner: Address): Promise<void> {
     const { book, perOwner, inAll } = this.#options;
     const limits = [
-      [book.waiting(owner), perOwner, `of ${owner}`],
-      [book.waiting(), inAll, "here"],
+      [await book.waiting(owner), perOwner, `of ${owner}`],
+      [await book.waiting(), inAll, "here"],
     ] as const;
     for (const [value, limit, whose] of limits) {
       if (value < limit) continue;
@@ -320,7 +320,7 @@ export class Intents {
     }
   }
 
-  #askedRevocation(intent: IntentRecord, answer: OwnerAnswer): SignedRevocation | null {
+  async #askedRevocation(intent: IntentRecord, answer: OwnerAnswer): Promise<SignedRevocation | null> {
     const { replaces } = intent.terms;
     const { revocationSignature: signature, afterSeq } = answer;
     if (signature === undefined) return null;
@@ -329,7 +329,7 @@ export class Intents {
         revocationSignature: signature,
       });
     }
-    return { signature, afterSeq: afterSeq ?? this.#options.processor.tail(replaces).position.seq };
+    return { signature, afterSeq: afterSeq ?? (await this.#options.processor.tail(replaces)).position.seq };
   }
 
   /** Checks all that can be checked before the signatures are recorded; without a chain, only who signed. */
@@ -389,18 +389,18 @@ export class Intents {
 
   async #complete(agent: Address): Promise<void> {
     const { book, processor, now } = this.#options;
-    const intent = this.#expect(agent);
+    const intent = await this.#expect(agent);
     if (intent.finished || intent.ownerSignature === null) return;
     try {
       await this.#open(intent);
       await processor.register(intent.mandate, intent.terms);
     } catch (error) {
       if (!(error instanceof BursarError) || UNDECIDED.includes(error.code)) throw error;
-      if (await this.#stands(agent)) book.finish(agent, error.message);
-      else book.unsign(agent, error.message, now());
+      if (await this.#stands(agent)) await book.finish(agent, error.message);
+      else await book.unsign(agent, error.message, now());
       throw error;
     }
-    book.finish(agent, await this.#revoke(intent));
+    await book.finish(agent, await this.#revoke(intent));
   }
 
   async #open({ mandate, attempt, ownerSignature, agentSignature }: IntentRecord): Promise<void> {
@@ -459,7 +459,7 @@ export class Intents {
   ): Promise<IntentState> {
     const { chain, domain, now } = this.#options;
     const { mandate, digest, agentSignature, ownerSignature } = intent;
-    const registered = this.#registered(mandate.agent);
+    const registered = await this.#registered(mandate.agent);
     if (registered) {
       if (hashMandate(domain, registered.mandate) !== digest) throw agentUsed(mandate.agent);
       return registered.state;
@@ -475,9 +475,9 @@ export class Intents {
     return agentSignature === null ? "drafted" : "awaiting-signature";
   }
 
-  #registered(agent: Address): MandateStatus | undefined {
+  async #registered(agent: Address): Promise<MandateStatus | undefined> {
     try {
-      return this.#options.processor.status(agent);
+      return await this.#options.processor.status(agent);
     } catch (error) {
       if (error instanceof BursarError && error.code === "mandate-unknown") return undefined;
       throw error;
@@ -509,11 +509,11 @@ export class Intents {
     );
   }
 
-  #replaced({ terms, revocation }: IntentRecord): IntentView["replaces"] {
+  async #replaced({ terms, revocation }: IntentRecord): Promise<IntentView["replaces"]> {
     const { processor } = this.#options;
     const agent = terms.replaces;
     if (agent === undefined) return null;
-    const { state, remaining, accepted } = processor.status(agent);
+    const { state, remaining, accepted } = await processor.status(agent);
     const afterSeq = revocation?.afterSeq ?? accepted.seq;
     return { agent, state, remaining, revocation: { agent, afterSeq }, revocationSigned: revocation !== null };
   }
@@ -524,13 +524,13 @@ export class Intents {
     return new BursarError("transaction-failed", `The contract refuses: ${reason}`, { value: reason });
   }
 
-  #find(agent: Address): IntentRecord | undefined {
-    this.#prune();
+  async #find(agent: Address): Promise<IntentRecord | undefined> {
+    await this.#prune();
     return this.#options.book.get(agent);
   }
 
-  #expect(agent: Address): IntentRecord {
-    const intent = this.#find(agent);
+  async #expect(agent: Address): Promise<IntentRecord> {
+    const intent = await this.#find(agent);
     if (intent) return intent;
     throw new BursarError(
       "not-found",
@@ -540,9 +540,9 @@ export class Intents {
     );
   }
 
-  #prune(): void {
+  async #prune(): Promise<void> {
     const { book, now, lifetime } = this.#options;
-    book.prune(now() - lifetime);
+    await book.prune(now() - lifetime);
   }
 }
 

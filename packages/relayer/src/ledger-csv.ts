@@ -27,9 +27,11 @@ const COLUMNS: readonly [name: string, value: (entry: LedgerEntry) => string | n
  *
  * @param page - entries before a position, newest first; an empty page is the end.
  */
-export function* csvLines(page: (before?: number) => readonly LedgerEntry[]): Generator<string> {
+export async function* csvLines(
+  page: (before?: number) => Promise<readonly LedgerEntry[]>,
+): AsyncGenerator<string, void, undefined> {
   yield `${COLUMNS.map(([name]) => name).join(",")}\r\n`;
-  for (let entries = page(); entries.length > 0; entries = page(entries.at(-1)!.position)) {
+  for (let entries = await page(); entries.length > 0; entries = await page(entries.at(-1)!.position)) {
     for (const entry of entries) yield `${COLUMNS.map(([, value]) => field(value(entry))).join(",")}\r\n`;
   }
 }

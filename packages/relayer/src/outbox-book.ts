@@ -1,11 +1,11 @@
 import type { Hex } from "@bursar/protocol";
 
-import type { Database } from "./database.ts";
+import type { Queries } from "./database.ts";
 import type { OutboxEntry } from "./records.ts";
 
 /** The table of signed transactions. */
 export const OUTBOX_SCHEMA = `
-CREATE TABLE IF NOT EXISTS outbox (
+CREATE TABLE outbox (
   id INTEGER PRIMARY KEY,
   job TEXT NOT NULL,
   nonce INTEGER NOT NULL,
@@ -16,19 +16,19 @@ CREATE TABLE IF NOT EXISTS outbox (
   sent_at INTEGER NOT NULL,
   UNIQUE (job, hash)
 ) STRICT;
-CREATE INDEX IF NOT EXISTS outbox_job ON outbox (job);
+CREATE INDEX outbox_job ON outbox (job);
 `;
 
 /** Where an outbox keeps what it signed. */
 export interface OutboxBook {
   /** Records a signed transaction before it is broadcast. */
-  addTransaction(entry: Omit<OutboxEntry, "id">): void;
+  addTransaction(entry: Omit<OutboxEntry, "id">): Promise<void>;
   /** Every signed transaction of a job, the newest first: replacements share a nonce. */
-  transactions(job: string): OutboxEntry[];
+  transactions(job: string): Promise<OutboxEntry[]>;
 }
 
-export function addTransaction(database: Database, entry: Omit<OutboxEntry, "id">): void {
-  database.run(
+export async function addTransaction(database: Queries, entry: Omit<OutboxEntry, "id">): Promise<void> {
+  await database.run(
     `INSERT INTO outbox (job, nonce, max_fee, max_priority_fee, raw, hash, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
     entry.job,
     entry.nonce,
@@ -40,8 +40,9 @@ export function addTransaction(database: Database, entry: Omit<OutboxEntry, "id"
   );
 }
 
-export function transactionsOf(database: Database, job: string): OutboxEntry[] {
-  return database.all("SELECT * FROM outbox WHERE job = ? ORDER BY id DESC", job).map((row) => ({
+export async function transactionsOf(database: Queries, job: string): Promise<OutboxEntry[]> {
+  const rows = await database.all("SELECT * FROM outbox WHERE job = ? ORDER BY id DESC", job);
+  return rows.map((row) => ({
     id: Number(row["id"]),
     job: String(row["job"]),
     nonce: Number(row["nonce"]),

@@ -62,8 +62,8 @@ export class Outbox {
   }
 
   /** Whether a transaction of the job was ever signed: then its end has to be awaited. */
-  begun(job: string): boolean {
-    return this.#options.store.transactions(job).length > 0;
+  async begun(job: string): Promise<boolean> {
+    return (await this.#options.store.transactions(job)).length > 0;
   }
 
   async #until(job: string, request: TransactionRequest, confirmations: number): Promise<TransactionReceipt> {
@@ -85,7 +85,7 @@ export class Outbox {
     confirmations: number,
   ): Promise<TransactionReceipt | undefined> {
     const { store, provider, signer, replaceAfter, now } = this.#options;
-    const sent = store.transactions(job);
+    const sent = await store.transactions(job);
     const [newest] = sent;
     const nonceBefore = await provider.getTransactionCount(signer.getAddress(), "latest");
     const receipts = await Promise.all(sent.map(({ hash }) => provider.getTransactionReceipt(hash)));
@@ -149,7 +149,7 @@ export class Outbox {
   async #send(job: string, transaction: TransactionRequest): Promise<void> {
     const { store, signer, now } = this.#options;
     const raw = (await signer.signTransaction(transaction)) as Hex;
-    store.addTransaction({
+    await store.addTransaction({
       job,
       nonce: Number(transaction.nonce),
       maxFeePerGas: BigInt(transaction.maxFeePerGas ?? 0),

@@ -20,8 +20,10 @@ export interface Plan {
  * @param sizes - circuits with a verifier on chain.
  * @returns The plan, or undefined when nothing waits.
  */
-export function plan(store: Store, sizes: readonly CircuitSize[]): Plan | undefined {
-  const waiting = store.unbatched().map(({ agent, to }) => ({ record: store.mandateOf(agent), to }));
+export async function plan(store: Store, sizes: readonly CircuitSize[]): Promise<Plan | undefined> {
+  const waiting = await Promise.all(
+    (await store.unbatched()).map(async ({ agent, to }) => ({ record: await store.mandateOf(agent), to })),
+  );
   const token = waiting[0]?.record.mandate.token;
   if (!token) return undefined;
   const ofToken = waiting.filter(({ record }) => record.mandate.token === token);
@@ -29,14 +31,19 @@ export function plan(store: Store, sizes: readonly CircuitSize[]): Plan | undefi
   const size =
     ascending.find((candidate) => neededSegments(candidate, ofToken) <= candidate.segments) ?? ascending.at(-1);
   if (!size) throw new BursarError("key-missing", "No circuit has a verifier on chain.", {}, "Run `bursar deploy`.");
-  const rows = pack(store, size, ofToken);
+  const rows = await pack(store, size, ofToken);
   const payments = rows.reduce((sum, { lines, seq }) => sum + lines.length - Number(offsetOf(seq)), 0);
   return { circuit: size.name, token, rows, payments };
 }
 
 /** The rows of a recorded batch, as they were planned: their payments never change. */
-export function replay(store: Store, batch: BatchRecord): BatchRow[] {
-  return batch.rows.map((row) => rowOf(store, store.mandateOf(row.agent).mandate, row, Number(row.offset + row.count)));
+export function replay(store: Store, batch: BatchRecord): Promise<BatchRow[]> {
+  return Promise.all(
+    batch.rows.map(async (row) => {
+      const { mandate } = await store.signed(row.agent);
+      return rowOf(store, mandate, row, Number(row.offset + row.count));
+    }),
+  );
 }
 
 interface Candidate {
@@ -54,7 +61,7 @@ function neededSegments(size: CircuitSize, waiting: readonly Candidate[]): numbe
   return waiting.reduce((sum, candidate) => sum + segmentsOf(size, slotsOf(candidate)), 0);
 }
 
-function pack(store: Store, size: CircuitSize, waiting: readonly Candidate[]): BatchRow[] {
+async function pack(store: Store, size: CircuitSize, waiting: readonly Candidate[]): Promise<BatchRow[]> {
   const rows: BatchRow[] = [];
   let free = size.segments;
   for (const candidate of waiting) {
@@ -62,17 +69,22 @@ function pack(store: Store, size: CircuitSize, waiting: readonly Candidate[]): B
     const slots = Math.min(slotsOf(candidate), free * segmentSlots(size));
     free -= segmentsOf(size, slots);
     const { mandate, settled } = candidate.record;
-    rows.push(rowOf(store, mandate, settled, slots));
+    rows.push(await rowOf(store, mandate, settled, slots));
   }
   return rows.sort((a, b) => (BigInt(a.agent) < BigInt(b.agent) ? -1 : 1));
 }
 
 /** The first `slots` line slots of the mandate's pages, counted from the start of its current page. */
-function rowOf(store: Store, mandate: Mandate, from: { base: bigint; seq: bigint }, slots: number): BatchRow {
+async function rowOf(
+  store: Store,
+  mandate: Mandate,
+  from: { base: bigint; seq: bigint },
+  slots: number,
+): Promise<BatchRow> {
   const { agent, payees, paymentCap } = mandate;
   const { base, seq } = from;
   const start = seq - offsetOf(seq);
-  const payments = store.payments(agent, start + 1n, start + BigInt(slots));
+  const payments = await store.payments(agent, start + 1n, start + BigInt(slots));
   const salts = payments.filter((_, index) => index % PAGE_LINES === 0).map(({ salt }) => salt);
   return {
     agent,

@@ -44,7 +44,7 @@ import type {
 } from "./records.ts";
 import type { PayeeGate } from "./payee-gate.ts";
 import { Spending } from "./spending.ts";
-import type { Store } from "./store.ts";
+import type { Decisions, LockedMandate, Store } from "./store.ts";
 
 /** What the chain says of a mandate. */
 export interface MandateOnChain extends Omit<Mandate, "agent" | "payees"> {
@@ -135,19 +135,32 @@ export interface ProcessorOptions {
   now: () => bigint;
 }
 
-/** What the next payment of an agent is decided on, besides its mandate. */
+/** What the next payment of an agent is decided on. */
 interface Account {
+  readonly record: MandateRecord;
   tail: LedgerTail;
   reserved: bigint;
   readonly spending: Spending;
 }
 
-/** A request that waits for the next commit: `take` runs inside it, `answer` after it, or `refuse`. */
+/** An account as it stood when the mandate's version was this. */
+type KeptAccount = Omit<Account, "record"> & { readonly version: number };
+
+/** A commit while it is decided: what it will write, and the accounts as they will stand then. */
+interface Draft extends Decisions {
+  readonly accounts: ReadonlyMap<Address, Account>;
+}
+
+/** What was recorded, in the order of the draft. */
+type Recorded = Awaited<ReturnType<Store["record"]>>;
+
+/** A request that waits for the next commit: it is decided inside it, and answered after it. */
 interface Pending {
-  take: () => () => void;
-  /** Keeps the refusal, inside the commit. */
-  refused: (refusal: BursarError) => void;
-  reject: (reason: unknown) => void;
+  readonly agent: Address;
+  /** @returns what answers it once the draft is on disk. */
+  readonly take: (draft: Draft) => Promise<(recorded: Recorded) => void>;
+  readonly refused: (draft: Draft, refusal: BursarError) => void;
+  readonly reject: (reason: unknown) => void;
 }
 
 /** Requests that share one commit: beyond about 64 the wait grows faster than the throughput. */
@@ -164,13 +177,13 @@ const MARGIN = 6n;
 export class Processor {
   readonly #options: ProcessorOptions;
   readonly #events: ProcessorEvents;
-  readonly #accounts = new Map<Address, Account>();
+  readonly #accounts = new Map<Address, KeptAccount>();
   /** Mandates whose chain knows more than these books: nothing is signed for them. */
   readonly #fenced = new Set<Address>();
-  #generation = -1;
   /** Seconds by which the chain's last final block is ahead of this machine's clock. */
   #behind = 0n;
   #pending: Pending[] = [];
+  #committing = false;
 
   constructor(options: ProcessorOptions) {
     this.#options = options;
@@ -196,7 +209,7 @@ export class Processor {
   }
 
   /** The readable ledger, newest first, see `Store.ledger`. */
-  ledger(filter: LedgerFilter): LedgerEntry[] {
+  async ledger(filter: LedgerFilter): Promise<LedgerEntry[]> {
     return this.#options.store.ledger(filter);
   }
 
@@ -216,7 +229,7 @@ export class Processor {
       mandate.termsHash,
     );
     expectEqual("wrong-processor", "The mandate names another processor.", mandate.processor, key.address);
-    const known = store.mandate(mandate.agent);
+    const known = await store.mandate(mandate.agent);
     if (known) {
       expectEqual(
         "mandate-conflict",
@@ -245,9 +258,9 @@ export class Processor {
       revokedAt: null,
       closesAt: onChain.closesAt,
     };
-    store.transact(() => {
-      store.addMandate(record);
-      if (terms.replaces !== undefined) this.replace(terms.replaces, mandate.agent);
+    await store.transact(async () => {
+      await store.addMandate(record);
+      if (terms.replaces !== undefined) await this.replace(terms.replaces, mandate.agent);
     });
     return record;
   }
@@ -256,28 +269,28 @@ export class Processor {
    * Stops a mandate at once, on the owner's signed word; the chain may follow.
    * @throws {@link BursarError} `signature-*` unless the owner's own key signed. A contract owner revokes on chain.
    */
-  revoke(revocation: Revocation, signature: Hex): void {
+  async revoke(revocation: Revocation, signature: Hex): Promise<void> {
     const { store, now, domain } = this.#options;
-    const { mandate } = store.mandateOf(revocation.agent);
+    const { mandate } = await store.mandateOf(revocation.agent);
     verifySignature(hashRevocation(domain, revocation), signature, mandate.owner);
-    store.transact(() => store.markRevoked(revocation.agent, now()));
+    await store.transact(() => store.markRevoked(revocation.agent, now()));
   }
 
   /**
    * Stops a mandate in whose place another one of the same owner has come: the owner said so in the terms that it signed.
    * @throws {@link BursarError} `mandate-unknown`, `forbidden` when the owners differ.
    */
-  replace(old: Address, agent: Address): void {
+  async replace(old: Address, agent: Address): Promise<void> {
     const { store, now } = this.#options;
-    const before = store.mandateOf(old).mandate;
-    const after = store.mandateOf(agent).mandate;
+    const before = (await store.mandateOf(old)).mandate;
+    const after = (await store.mandateOf(agent)).mandate;
     if (before.owner !== after.owner) {
       throw new BursarError("forbidden", "A mandate can only take the place of one of the same owner.", {
         value: after.owner,
         limit: before.owner,
       });
     }
-    store.markRevoked(old, now());
+    await store.markRevoked(old, now());
   }
 
   /**
@@ -286,13 +299,14 @@ export class Processor {
    */
   async refresh(): Promise<void> {
     const { store, chain, now } = this.#options;
-    const { upTo, time, revoked } = await chain.revocations(store.cursor(REVOCATIONS) ?? 0);
+    const { upTo, time, revoked } = await chain.revocations((await store.cursor(REVOCATIONS)) ?? 0);
     this.#behind = time - now();
-    const known = revoked.filter(({ agent }) => store.mandate(agent) !== undefined);
-    if (known.length === 0 && upTo === store.cursor(REVOCATIONS)) return;
-    store.transact(() => {
-      for (const { agent, at, closesAt } of known) store.markRevoked(agent, at, closesAt);
-      store.setCursor(REVOCATIONS, upTo);
+    const mine = await Promise.all(revoked.map(({ agent }) => store.mandate(agent)));
+    const known = revoked.filter((_, i) => mine[i] !== undefined);
+    if (known.length === 0 && upTo === (await store.cursor(REVOCATIONS))) return;
+    await store.transact(async () => {
+      for (const { agent, at, closesAt } of known) await store.markRevoked(agent, at, closesAt);
+      await store.setCursor(REVOCATIONS, upTo);
     });
   }
 
@@ -302,10 +316,10 @@ export class Processor {
    */
   async reconcile(): Promise<void> {
     const { store, chain, now } = this.#options;
-    for (const { mandate, closesAt } of store.mandates()) {
+    for (const { mandate, closesAt } of await store.mandates()) {
       if (closesAt <= now()) continue;
       const onChain = await chain.mandate(mandate.agent);
-      if (onChain.seq > this.tail(mandate.agent).position.seq) this.#fenced.add(mandate.agent);
+      if (onChain.seq > (await this.tail(mandate.agent)).position.seq) this.#fenced.add(mandate.agent);
     }
   }
 
@@ -315,12 +329,13 @@ export class Processor {
    * @throws {@link BursarError} A typed refusal; it is recorded too, and nothing else changes.
    */
   async accept(request: SignedPayment): Promise<SignedReceipt> {
-    const digest = this.#authenticate(request);
+    const digest = await this.#authenticate(request);
     this.#options.admit?.(request.agent);
     const outside = await this.#outside(request.agent, { payee: request.hold?.payee ?? request.payment.line.payee });
     const accepted = await this.#recorded(
-      () => this.#take(request, digest, outside),
-      (refusal) => this.#keepRefusal("proved", request, digest, refusal),
+      request.agent,
+      (draft) => this.#take(draft, request, digest, outside),
+      (draft, refusal) => this.#keepRefusal(draft, "proved", request, digest, refusal),
     );
     return this.#receipt(accepted);
   }
@@ -331,11 +346,11 @@ export class Processor {
    */
   async check(request: SignedPayment): Promise<{ remaining: bigint }> {
     const { agent, payment } = request;
-    const digest = this.#authenticate(request);
-    const { mandate } = this.#options.store.mandateOf(agent);
+    const digest = await this.#authenticate(request);
     const outside = await this.#outside(agent, { payee: request.hold?.payee ?? payment.line.payee });
-    this.#earlier(request, digest) ?? this.#decide(request, outside);
-    return { remaining: mandate.budget - payment.spent - this.#account(agent).reserved };
+    const account = await this.#account(agent);
+    (await this.#earlier(account, request, digest)) ?? (await this.#decide(account, request, outside));
+    return { remaining: account.record.mandate.budget - payment.spent - account.reserved };
   }
 
   /**
@@ -346,33 +361,37 @@ export class Processor {
    */
   async acceptDirect(direct: DirectPayment): Promise<DirectRecord> {
     const { agent, digest, payee, amount, ref } = direct;
-    this.#authenticateDirect(direct);
+    await this.#authenticateDirect(direct);
     this.#options.admit?.(agent);
     const request = { agent, payment: { seq: null, spent: null, head: null, line: { payee, amount, ref } } };
     const outside = await this.#outside(agent, direct);
     return this.#recorded(
-      () => this.#takeDirect(direct, outside),
-      (refusal) => this.#keepRefusal(direct.kind, { ...request, signature: direct.signature }, digest, refusal),
+      agent,
+      (draft) => this.#takeDirect(draft, direct, outside),
+      (draft, refusal) => {
+        this.#keepRefusal(draft, direct.kind, { ...request, signature: direct.signature }, digest, refusal);
+      },
     );
   }
 
   /** Decides like {@link acceptDirect}, without any effect. */
   async checkDirect(direct: DirectPayment): Promise<void> {
-    this.#authenticateDirect(direct);
+    await this.#authenticateDirect(direct);
     const outside = await this.#outside(direct.agent, direct);
-    this.#earlierDirect(direct) ?? this.#decideDirect(direct, outside);
+    (await this.#earlierDirect(direct)) ??
+      (await this.#decideDirect(await this.#account(direct.agent), direct, outside));
   }
 
   /** A payment of the direct rail, as it stands in the books. */
-  direct(kind: DirectKind, agent: Address, nonce: Hex): DirectRecord | undefined {
+  async direct(kind: DirectKind, agent: Address, nonce: Hex): Promise<DirectRecord | undefined> {
     return this.#options.store.direct(kind, agent, nonce);
   }
 
   /** What is accepted, settled and left of a mandate. */
-  status(agent: Address): MandateStatus {
-    const { store, now } = this.#options;
-    const { mandate, terms, settled, revokedAt, closesAt } = store.mandateOf(agent);
-    const { tail, reserved } = this.#account(agent);
+  async status(agent: Address): Promise<MandateStatus> {
+    const { now } = this.#options;
+    const { record, tail, reserved } = await this.#account(agent);
+    const { mandate, terms, settled, revokedAt, closesAt } = record;
     const { seq, spent } = tail.position;
     const expired = now() > mandate.validUntil ? "expired" : "open";
     return {
@@ -388,41 +407,40 @@ export class Processor {
     };
   }
 
-  knows(agent: Address): boolean {
-    return this.#options.store.mandate(agent) !== undefined;
+  async knows(agent: Address): Promise<boolean> {
+    return (await this.#options.store.mandate(agent)) !== undefined;
   }
 
   /** Where the ledger of `agent` stands, for an agent that resumes. */
-  tail(agent: Address): LedgerTail {
-    this.#options.store.mandateOf(agent);
-    return this.#account(agent).tail;
+  async tail(agent: Address): Promise<LedgerTail> {
+    return (await this.#account(agent)).tail;
   }
 
   /** The agent's own last payment and its signature: they prove the {@link tail}. */
-  last(agent: Address): Pick<SignedPayment, "payment" | "signature"> | null {
-    const last = this.#options.store.lastPayment(agent);
+  async last(agent: Address): Promise<Pick<SignedPayment, "payment" | "signature"> | null> {
+    const last = await this.#options.store.lastPayment(agent);
     return last === undefined ? null : { payment: last.payment, signature: last.signature };
   }
 
   /** The receipt of a payment accepted before, if there is one. */
-  receipt(agent: Address, seq: bigint): SignedReceipt | undefined {
-    const accepted = this.#options.store.payment(agent, seq);
+  async receipt(agent: Address, seq: bigint): Promise<SignedReceipt | undefined> {
+    const accepted = await this.#options.store.payment(agent, seq);
     return accepted && this.#receipt(accepted);
   }
 
   /** The payee whose hold an account is, or else the account itself. */
-  holderOf(account: Address): Address {
+  async holderOf(account: Address): Promise<Address> {
     return this.#options.store.holderOf(account);
   }
 
   /** A payment accepted before, and how far it has come. */
-  payment(agent: Address, seq: bigint): PaymentView | undefined {
+  async payment(agent: Address, seq: bigint): Promise<PaymentView | undefined> {
     const { store } = this.#options;
-    const accepted = store.payment(agent, seq);
-    const status = store.paymentStatus(agent, seq);
+    const accepted = await store.payment(agent, seq);
+    const status = await store.paymentStatus(agent, seq);
     if (!accepted || !status) return undefined;
     const signed = this.#receipt(accepted);
-    const batch = accepted.batch === null ? undefined : store.batch(accepted.batch);
+    const batch = accepted.batch === null ? undefined : await store.batch(accepted.batch);
     return {
       ...signed.receipt,
       status,
@@ -433,92 +451,157 @@ export class Processor {
   }
 
   /** An unknown agent is told so before its signature costs anything. */
-  #authenticate({ agent, payment, signature }: SignedPayment): Hex {
-    this.#options.store.mandateOf(agent);
+  async #authenticate({ agent, payment, signature }: SignedPayment): Promise<Hex> {
+    await this.#options.store.signed(agent);
     const digest = hashPayment(this.#options.domain, payment);
     verifySignature(digest, signature, agent);
     return digest;
   }
 
-  #authenticateDirect({ agent, digest, signature }: DirectPayment): void {
-    this.#options.store.mandateOf(agent);
+  async #authenticateDirect({ agent, digest, signature }: DirectPayment): Promise<void> {
+    await this.#options.store.signed(agent);
     verifySignature(digest, signature, agent);
   }
 
-  /** Runs `take` in the next commit, and answers once that is on disk. */
-  #recorded<T>(take: () => T, refused: (refusal: BursarError) => void): Promise<T> {
+  /** Decides a request in the next commit, and answers once that is on disk. */
+  #recorded<T>(
+    agent: Address,
+    take: (draft: Draft) => Promise<(recorded: Recorded) => T>,
+    refused: Pending["refused"],
+  ): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      if (this.#pending.length === 0) setImmediate(() => this.#commit());
       this.#pending.push({
-        take: () => {
-          const result = take();
-          return () => resolve(result);
+        agent,
+        take: async (draft) => {
+          const read = await take(draft);
+          return (recorded) => resolve(read(recorded));
         },
         refused,
         reject,
       });
+      if (this.#committing) return;
+      this.#committing = true;
+      setImmediate(() => void this.#commitAll());
     });
   }
 
-  #commit(): void {
-    const group = this.#pending.splice(0, GROUP);
-    if (this.#pending.length > 0) setImmediate(() => this.#commit());
-    const answers: (() => void)[] = [];
-    const began = performance.now();
-    try {
-      this.#options.store.transact(() => {
-        for (const { take, refused, reject } of group) {
-          try {
-            answers.push(take());
-          } catch (refusal) {
-            if (!(refusal instanceof BursarError)) throw refusal;
-            refused(refusal);
-            answers.push(() => reject(refusal));
-          }
-        }
-      });
-    } catch (failure) {
-      this.#accounts.clear();
-      for (const { reject } of group) reject(failure);
-      return;
+  /** Requests that came while one commit was under way share the next. */
+  async #commitAll(): Promise<void> {
+    while (this.#pending.length > 0) {
+      await this.#commit(this.#pending.splice(0, GROUP));
+      await new Promise<void>((resolve) => setImmediate(resolve));
     }
-    this.#events.committed(group.length, performance.now() - began);
-    for (const answer of answers) answer();
+    this.#committing = false;
   }
 
-  #take(request: SignedPayment, digest: Hex, outside: BursarError | null): AcceptedPayment {
-    const earlier = this.#earlier(request, digest);
-    if (earlier) return earlier;
-    const { store, now, settleWithin } = this.#options;
-    const { agent, payment, signature, salt } = request;
-    const tail = this.#decide(request, outside);
+  async #commit(group: readonly Pending[]): Promise<void> {
+    const began = performance.now();
+    try {
+      const { answers, recorded, kept } = await this.#options.store.transact(() => this.#decideAll(group));
+      this.#keep(kept);
+      this.#events.committed(group.length, performance.now() - began);
+      for (const answer of answers) answer(recorded);
+    } catch (failure) {
+      for (const { reject } of group) reject(failure);
+    }
+  }
+
+  /** Decides one request after the other, each on what the ones before it leave, and records all of them. */
+  async #decideAll(group: readonly Pending[]) {
+    const { store } = this.#options;
+    const locked = await store.lockMandates([...new Set(group.map(({ agent }) => agent))].sort());
+    const accounts = new Map<Address, Account>();
+    for (const [agent, record] of locked) accounts.set(agent, await this.#accountOf(record));
+    const draft: Draft = { accounts, holds: [], payments: [], directs: [], refusals: [] };
+    const answers: ((recorded: Recorded) => void)[] = [];
+    for (const { take, refused, reject } of group) {
+      try {
+        answers.push(await take(draft));
+      } catch (refusal) {
+        if (!(refusal instanceof BursarError) || refusal.code === "store-unavailable") throw refusal;
+        refused(draft, refusal);
+        answers.push(() => reject(refusal));
+      }
+    }
+    const recorded = await store.record(draft);
+    const changed = new Set(
+      [...draft.payments, ...draft.directs.map(({ direct }) => direct)].map(({ agent }) => agent),
+    );
+    const kept = [...accounts].map(([agent, { tail, reserved, spending }]) => {
+      const version = locked.get(agent)!.version + Number(changed.has(agent));
+      return [agent, { tail, reserved, spending, version }] as const;
+    });
+    return { answers, recorded, kept };
+  }
+
+  /** An account that is kept was taken out for the commit: it comes back if that succeeds. */
+  async #accountOf(record: LockedMandate): Promise<Account> {
+    const { agent } = record.mandate;
+    const kept = this.#accounts.get(agent);
+    this.#accounts.delete(agent);
+    return kept?.version === record.version ? { ...kept, record } : await this.#load(record);
+  }
+
+  #keep(accounts: readonly (readonly [Address, KeptAccount])[]): void {
+    for (const [agent, account] of accounts) {
+      if (this.#accounts.size >= KEPT) this.#accounts.delete(this.#accounts.keys().next().value!);
+      this.#accounts.set(agent, account);
+    }
+  }
+
+  /** Payments of a draft have no number yet: their receipts are read when it is recorded. */
+  async #take(
+    draft: Draft,
+    request: SignedPayment,
+    digest: Hex,
+    outside: BursarError | null,
+  ): Promise<(recorded: Recorded) => AcceptedPayment> {
+    const { now, settleWithin } = this.#options;
+    const { agent, payment, signature, salt, hold } = request;
+    const same = draft.payments.findIndex((other) => other.agent === agent && other.digest === digest);
+    if (same >= 0) return ({ payments }) => payments[same]!;
+    const account = accountIn(draft, agent);
+    const earlier = await this.#earlier(account, request, digest, draft);
+    if (earlier) return () => earlier;
+    account.tail = await this.#decide(account, request, outside);
     const acceptedAt = now();
-    const settleBy = acceptedAt + settleWithin;
-    if (request.hold !== undefined) store.addHold(payment.line.payee, request.hold.payee);
-    const accepted = store.addPayment({ agent, payment, signature, digest, salt, acceptedAt, settleBy });
-    const account = this.#account(agent);
-    account.tail = tail;
     account.spending.add({ at: acceptedAt, amount: payment.line.amount });
-    this.#events.accepted("proved");
-    return accepted;
+    if (hold !== undefined) draft.holds.push({ account: payment.line.payee, payee: hold.payee });
+    const settleBy = acceptedAt + settleWithin;
+    const index = draft.payments.push({ agent, payment, signature, digest, salt, acceptedAt, settleBy }) - 1;
+    return ({ payments }) => {
+      this.#events.accepted("proved");
+      return payments[index]!;
+    };
   }
 
   /** @returns The same payment, if it was accepted before. */
-  #earlier({ agent, payment }: SignedPayment, digest: Hex): AcceptedPayment | undefined {
-    if (payment.seq > this.#account(agent).tail.position.seq) return undefined;
-    const earlier = this.#options.store.payment(agent, payment.seq);
-    if (!earlier || earlier.digest === digest) return earlier;
+  async #earlier(
+    { tail }: Account,
+    { agent, payment }: SignedPayment,
+    digest: Hex,
+    draft?: Draft,
+  ): Promise<AcceptedPayment | undefined> {
+    if (payment.seq > tail.position.seq) return undefined;
+    const drafted = draft?.payments.find((other) => other.agent === agent && other.payment.seq === payment.seq);
+    const earlier = drafted === undefined ? await this.#options.store.payment(agent, payment.seq) : undefined;
+    const taken = drafted ?? earlier;
+    if (!taken || taken.digest === digest) return earlier;
     throw new BursarError(
       "sequence-taken",
-      `Payment ${payment.seq} was already signed for ${earlier.payment.line.amount} to ${earlier.payment.line.payee}.`,
-      { value: digest, limit: earlier.digest },
+      `Payment ${payment.seq} was already signed for ${taken.payment.line.amount} to ${taken.payment.line.payee}.`,
+      { value: digest, limit: taken.digest },
       "Never sign two payments with one number: read the ledger's tail and use the next one.",
     );
   }
 
-  #decide({ agent, payment, salt, quote, hold }: SignedPayment, outside: BursarError | null): LedgerTail {
+  async #decide(
+    account: Account,
+    { payment, salt, quote, hold }: SignedPayment,
+    outside: BursarError | null,
+  ): Promise<LedgerTail> {
     const { domain, hashPage, now } = this.#options;
-    const circumstances = this.#circumstances(agent, payment.line, hold);
+    const circumstances = await this.#circumstances(account, payment.line, hold);
     const { profile } = circumstances;
     const line = { ...payment.line, payee: hold?.payee ?? payment.line.payee };
     const narrowed =
@@ -529,38 +612,49 @@ export class Processor {
   }
 
   /** Why the identity gate leaves a payee out, or null. Where there is no gate to ask, nothing waits. */
-  #outside(agent: Address, { payee }: Pick<Line, "payee">): Promise<BursarError | null> | null {
+  async #outside(agent: Address, { payee }: Pick<Line, "payee">): Promise<BursarError | null> {
     const { gate, store } = this.#options;
-    return gate === undefined ? null : gate.refusal(payee, store.mandateOf(agent).mandate.token);
+    return gate === undefined ? null : gate.refusal(payee, (await store.signed(agent)).mandate.token);
   }
 
-  #takeDirect(direct: DirectPayment, outside: BursarError | null): DirectRecord {
-    const earlier = this.#earlierDirect(direct);
-    if (earlier) return earlier;
-    this.#decideDirect(direct, outside);
-    const { store, now } = this.#options;
-    const record = store.addDirect(direct, now());
-    const account = this.#account(direct.agent);
-    account.reserved += direct.amount;
-    account.spending.add({ at: record.acceptedAt, amount: direct.amount });
-    this.#events.accepted(direct.kind);
-    return record;
-  }
-
-  #earlierDirect({ kind, agent, nonce, digest }: DirectPayment): DirectRecord | undefined {
-    const earlier = this.#options.store.direct(kind, agent, nonce);
-    if (!earlier || earlier.digest === digest) return earlier;
-    throw new BursarError(
-      "nonce-used",
-      `The nonce ${nonce} was already signed for ${earlier.amount} to ${earlier.payee}.`,
-      { value: digest, limit: earlier.digest },
-      "Never sign two payments with one nonce: take a fresh random one.",
+  async #takeDirect(
+    draft: Draft,
+    direct: DirectPayment,
+    outside: BursarError | null,
+  ): Promise<(recorded: Recorded) => DirectRecord> {
+    const { agent, kind, nonce, digest, amount } = direct;
+    const same = draft.directs.findIndex(
+      (other) => other.direct.kind === kind && other.direct.agent === agent && other.direct.nonce === nonce,
     );
+    const drafted = draft.directs[same]?.direct;
+    if (drafted !== undefined) {
+      if (drafted.digest !== digest) throw nonceUsed(direct, drafted);
+      return ({ directs }) => directs[same]!;
+    }
+    const earlier = await this.#earlierDirect(direct);
+    if (earlier) return () => earlier;
+    const account = accountIn(draft, agent);
+    await this.#decideDirect(account, direct, outside);
+    const acceptedAt = this.#options.now();
+    account.reserved += amount;
+    account.spending.add({ at: acceptedAt, amount });
+    const index = draft.directs.push({ direct, acceptedAt }) - 1;
+    return ({ directs }) => {
+      this.#events.accepted(kind);
+      return directs[index]!;
+    };
   }
 
-  #decideDirect(direct: DirectPayment, outside: BursarError | null): void {
-    const { agent, token, validAfter, validBefore } = direct;
-    const { mandate } = this.#options.store.mandateOf(agent);
+  async #earlierDirect(direct: DirectPayment): Promise<DirectRecord | undefined> {
+    const { kind, agent, nonce, digest } = direct;
+    const earlier = await this.#options.store.direct(kind, agent, nonce);
+    if (!earlier || earlier.digest === digest) return earlier;
+    throw nonceUsed(direct, earlier);
+  }
+
+  async #decideDirect(account: Account, direct: DirectPayment, outside: BursarError | null): Promise<void> {
+    const { token, validAfter, validBefore } = direct;
+    const { mandate } = account.record;
     const now = this.#options.now();
     expectEqual("wrong-token", "The payment is in another token than the mandate.", token, mandate.token);
     if (now <= validAfter) {
@@ -577,18 +671,17 @@ export class Processor {
         "Sign it again with a later end.",
       );
     }
-    decideDirect(direct, this.#circumstances(agent, direct));
+    decideDirect(direct, await this.#circumstances(account, direct));
     if (outside !== null) throw outside;
   }
 
-  #circumstances(
-    agent: Address,
+  async #circumstances(
+    { record, tail, reserved, spending }: Account,
     { payee }: Pick<Line, "payee">,
     hold?: HoldFor,
-  ): Circumstances & { profile: PayeeProfile | undefined } {
+  ): Promise<Circumstances & { profile: PayeeProfile | undefined }> {
     const { store, now, impossible = [], maxSkew = 60n } = this.#options;
-    const record = store.mandateOf(agent);
-    const { tail, reserved, spending } = this.#account(agent);
+    const { agent, token } = record.mandate;
     const limited = record.terms.hosts.length + record.terms.categories.length > 0;
     if (maxSkew !== null && this.#behind > maxSkew) {
       throw new BursarError(
@@ -600,49 +693,43 @@ export class Processor {
     }
     if (this.#fenced.has(agent)) throw booksBehind(agent, null, tail.position.seq);
     expectHeld(record, payee, hold);
-    if (hold !== undefined) expectCollects(hold.payee, [record.mandate.token, ...impossible]);
+    if (hold !== undefined) expectCollects(hold.payee, [token, ...impossible]);
     return {
       record,
       tail,
       reserved,
       spending,
-      profile: limited ? store.payee(hold?.payee ?? payee) : undefined,
+      profile: limited ? await store.payee(hold?.payee ?? payee) : undefined,
       impossible,
       now: now(),
     };
   }
 
-  #account(agent: Address): Account {
-    const generation = this.#options.store.generation();
-    if (generation !== this.#generation) this.#accounts.clear();
-    this.#generation = generation;
-    const kept = this.#accounts.get(agent);
-    if (kept) return kept;
-    const account = this.#load(agent);
-    if (this.#accounts.size >= KEPT) this.#accounts.delete(this.#accounts.keys().next().value!);
-    this.#accounts.set(agent, account);
-    return account;
+  /** The account as it stands on disk. @throws BursarError `mandate-unknown` */
+  async #account(agent: Address): Promise<Account> {
+    return this.#load(await this.#options.store.mandateOf(agent));
   }
 
-  #load(agent: Address): Account {
+  async #load(record: MandateRecord): Promise<Account> {
     const { store, domain, now } = this.#options;
-    const { terms } = store.mandateOf(agent);
-    const spending = new Spending(terms);
-    const since = Spending.since(terms, now());
-    if (since !== null) for (const spend of store.spends(agent, since)) spending.add(spend);
-    return { tail: tailOf(store, domain, agent), reserved: store.reserved(agent), spending };
+    const { agent } = record.mandate;
+    const spending = new Spending(record.terms);
+    const since = Spending.since(record.terms, now());
+    if (since !== null) for (const spend of await store.spends(agent, since)) spending.add(spend);
+    return { record, tail: await tailOf(store, domain, agent), reserved: await store.reserved(agent), spending };
   }
 
   /** A refusal that carries the agent's own signature is kept: people read it, and a conflict is evidence. */
   #keepRefusal(
+    draft: Draft,
     rail: PaymentRail,
     { agent, payment, signature }: Pick<SignedPayment, "agent" | "signature"> & { payment: Refused },
     digest: Hex,
     refusal: BursarError,
   ): void {
-    const { store, now } = this.#options;
     const { code, message, details, advice = null } = refusal;
-    store.addRefusal({ rail, agent, payment, signature, digest, code, message, details, advice, at: now() });
+    const at = this.#options.now();
+    draft.refusals.push({ rail, agent, payment, signature, digest, code, message, details, advice, at });
     this.#events.refused(rail, code);
   }
 
@@ -657,17 +744,32 @@ export class Processor {
 
 type Refused = Refusal["payment"];
 
+function accountIn({ accounts }: Draft, agent: Address): Account {
+  const account = accounts.get(agent);
+  if (!account) throw new Error(`the mandate of ${agent} is missing from the store`);
+  return account;
+}
+
+function nonceUsed({ digest, nonce }: DirectPayment, earlier: DirectPayment): BursarError {
+  return new BursarError(
+    "nonce-used",
+    `The nonce ${nonce} was already signed for ${earlier.amount} to ${earlier.payee}.`,
+    { value: digest, limit: earlier.digest },
+    "Never sign two payments with one nonce: take a fresh random one.",
+  );
+}
+
 const REVOCATIONS = "revocations";
 
 /** The tail of a ledger, from the payments in the books. */
-function tailOf(store: Store, domain: Domain, agent: Address): LedgerTail {
+async function tailOf(store: Store, domain: Domain, agent: Address): Promise<LedgerTail> {
   const start = startOf(domain, agent);
-  const last = store.lastPayment(agent);
+  const last = await store.lastPayment(agent);
   if (!last) return { position: start, salt: null };
   const { seq, spent } = last.payment;
   const full = seq - offsetOf(seq);
-  const base = full === 0n ? start.base : store.headAt(agent, full);
-  const lines = store.payments(agent, full + 1n, seq).map(({ payment }) => payment.line);
+  const base = full === 0n ? start.base : await store.headAt(agent, full);
+  const lines = (await store.payments(agent, full + 1n, seq)).map(({ payment }) => payment.line);
   return { position: { seq, spent, base, lines }, salt: full === seq ? null : last.salt };
 }
 

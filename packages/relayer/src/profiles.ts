@@ -1,6 +1,6 @@
 import { BursarError, type Address, type Hex, type Profile } from "@bursar/protocol";
 
-import type { Database } from "./database.ts";
+import type { Book, Database } from "./database.ts";
 import type { PayeeProfile } from "./records.ts";
 
 /** A profile that a payee signed, before the operator has vouched for it. */
@@ -8,27 +8,32 @@ export interface Application extends Profile {
   readonly signature: Hex;
 }
 
+const FIRST = `
+CREATE TABLE application (
+  payee TEXT PRIMARY KEY,
+  name TEXT NOT NULL,
+  host TEXT NOT NULL,
+  category TEXT NOT NULL,
+  issued_at INTEGER NOT NULL,
+  signature TEXT NOT NULL,
+  approved INTEGER NOT NULL DEFAULT 0
+) STRICT;
+`;
+
+export const APPLICATIONS_BOOK: Book = { name: "applications", versions: [FIRST] };
+
 /** The profiles that payees applied with. They count for nothing until they are approved. */
 export class Profiles {
   readonly #database: Database;
 
   constructor(database: Database) {
     this.#database = database;
-    database.create(`CREATE TABLE IF NOT EXISTS application (
-      payee TEXT PRIMARY KEY,
-      name TEXT NOT NULL,
-      host TEXT NOT NULL,
-      category TEXT NOT NULL,
-      issued_at INTEGER NOT NULL,
-      signature TEXT NOT NULL,
-      approved INTEGER NOT NULL DEFAULT 0
-    ) STRICT;`);
   }
 
   /** Takes down an application in place of an earlier one. @throws BursarError `profile-stale` */
-  apply(application: Application): void {
+  async apply(application: Application): Promise<void> {
     const { payee, name, host, category, issuedAt, signature } = application;
-    const known = this.#database.get("SELECT issued_at, signature FROM application WHERE payee = ?", payee);
+    const known = await this.#database.get("SELECT issued_at, signature FROM application WHERE payee = ?", payee);
     if (known?.["signature"] === signature) return;
     if (known && BigInt(known["issued_at"]!) >= issuedAt) {
       throw new BursarError(
@@ -38,7 +43,7 @@ export class Profiles {
         "Sign the profile with the present time.",
       );
     }
-    this.#database.run(
+    await this.#database.run(
       `INSERT INTO application (payee, name, host, category, issued_at, signature) VALUES (?, ?, ?, ?, ?, ?)
        ON CONFLICT (payee) DO UPDATE SET name = excluded.name, host = excluded.host, category = excluded.category,
          issued_at = excluded.issued_at, signature = excluded.signature, approved = 0`,
@@ -52,15 +57,17 @@ export class Profiles {
   }
 
   /** What waits for the operator. */
-  waiting(): PayeeProfile[] {
-    return this.#database
-      .all("SELECT payee AS address, name, host, category FROM application WHERE approved = 0 ORDER BY issued_at")
-      .map((row) => ({ ...row }) as unknown as PayeeProfile);
+  async waiting(): Promise<PayeeProfile[]> {
+    return (
+      await this.#database.all(
+        "SELECT payee AS address, name, host, category FROM application WHERE approved = 0 ORDER BY issued_at",
+      )
+    ).map((row) => ({ ...row }) as unknown as PayeeProfile);
   }
 
   /** Vouches for what a payee applied with. @returns the profile, to be put into the books. @throws `not-found` */
-  approve(payee: Address): PayeeProfile {
-    const profile = this.waiting().find(({ address }) => address === payee);
+  async approve(payee: Address): Promise<PayeeProfile> {
+    const profile = (await this.waiting()).find(({ address }) => address === payee);
     if (!profile) {
       throw new BursarError(
         "not-found",
@@ -69,7 +76,7 @@ export class Profiles {
         "See `bursar payee list`.",
       );
     }
-    this.#database.run("UPDATE application SET approved = 1 WHERE payee = ?", payee);
+    await this.#database.run("UPDATE application SET approved = 1 WHERE payee = ?", payee);
     return profile;
   }
 }

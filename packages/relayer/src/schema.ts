@@ -1,12 +1,20 @@
+import type { Book } from "./database.ts";
 import { OUTBOX_SCHEMA } from "./outbox-book.ts";
 
 /**
- * The tables of the processor's books. Every line of the ledger (payment, direct, refusal) has a position of its own, in
- * the order in which they were written.
+ * The processor's books. Every line of the ledger (payment, direct, refusal) has a position of its own, in the order in
+ * which they were committed; receipts are numbered without a gap. The version of a mandate counts the changes of what its
+ * next payment is decided on.
  */
-export const SCHEMA = `
-CREATE TABLE IF NOT EXISTS mandate (
-  agent TEXT PRIMARY KEY,
+const FIRST = `
+CREATE TABLE counter (
+  position INTEGER NOT NULL,
+  log_index INTEGER NOT NULL
+) STRICT;
+INSERT INTO counter (position, log_index) VALUES (1, 0);
+CREATE TABLE mandate (
+  id INTEGER PRIMARY KEY,
+  agent TEXT NOT NULL UNIQUE,
   owner TEXT NOT NULL,
   mandate TEXT NOT NULL,
   terms TEXT NOT NULL,
@@ -16,21 +24,22 @@ CREATE TABLE IF NOT EXISTS mandate (
   spent TEXT NOT NULL,
   revoked_at INTEGER,
   closes_at INTEGER NOT NULL,
-  excluded TEXT
+  excluded TEXT,
+  version INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE INDEX IF NOT EXISTS mandate_owner ON mandate (owner);
-CREATE TABLE IF NOT EXISTS payee (
+CREATE INDEX mandate_owner ON mandate (owner);
+CREATE TABLE payee (
   address TEXT PRIMARY KEY,
   name TEXT NOT NULL,
   host TEXT NOT NULL,
   category TEXT NOT NULL
 ) STRICT;
-CREATE TABLE IF NOT EXISTS hold (
+CREATE TABLE hold (
   account TEXT PRIMARY KEY,
   payee TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS hold_payee ON hold (payee);
-CREATE TABLE IF NOT EXISTS batch (
+CREATE INDEX hold_payee ON hold (payee);
+CREATE TABLE batch (
   id INTEGER PRIMARY KEY,
   state TEXT NOT NULL CHECK (state IN ('planned', 'proving', 'proved', 'submitted', 'settled', 'failed')),
   circuit TEXT NOT NULL,
@@ -46,11 +55,12 @@ CREATE TABLE IF NOT EXISTS batch (
   gas_used TEXT,
   error TEXT
 ) STRICT;
-CREATE TABLE IF NOT EXISTS payment (
+CREATE INDEX batch_unfinished ON batch (state) WHERE state NOT IN ('settled', 'failed');
+CREATE TABLE payment (
   position INTEGER PRIMARY KEY,
   at INTEGER NOT NULL,
   log_index INTEGER NOT NULL UNIQUE,
-  agent TEXT NOT NULL REFERENCES mandate,
+  agent TEXT NOT NULL REFERENCES mandate (agent),
   seq INTEGER NOT NULL,
   spent TEXT NOT NULL,
   payee TEXT NOT NULL,
@@ -61,16 +71,16 @@ CREATE TABLE IF NOT EXISTS payment (
   digest TEXT NOT NULL,
   signature TEXT NOT NULL,
   settle_by INTEGER NOT NULL,
-  batch INTEGER REFERENCES batch,
+  batch INTEGER REFERENCES batch (id),
   UNIQUE (agent, seq)
 ) STRICT;
-CREATE INDEX IF NOT EXISTS payment_unbatched ON payment (agent, seq) WHERE batch IS NULL;
-CREATE INDEX IF NOT EXISTS payment_batch ON payment (batch) WHERE batch IS NOT NULL;
-CREATE TABLE IF NOT EXISTS direct (
+CREATE INDEX payment_unbatched ON payment (agent, seq) WHERE batch IS NULL;
+CREATE INDEX payment_batch ON payment (batch) WHERE batch IS NOT NULL;
+CREATE TABLE direct (
   position INTEGER PRIMARY KEY,
   at INTEGER NOT NULL,
   kind TEXT NOT NULL CHECK (kind IN ('exact', 'aep2')),
-  agent TEXT NOT NULL REFERENCES mandate,
+  agent TEXT NOT NULL REFERENCES mandate (agent),
   token TEXT NOT NULL,
   payee TEXT NOT NULL,
   amount TEXT NOT NULL,
@@ -86,9 +96,9 @@ CREATE TABLE IF NOT EXISTS direct (
   error TEXT,
   UNIQUE (kind, agent, nonce)
 ) STRICT;
-CREATE INDEX IF NOT EXISTS direct_agent ON direct (agent);
-CREATE INDEX IF NOT EXISTS direct_open ON direct (status) WHERE status IN ('accepted', 'submitted');
-CREATE TABLE IF NOT EXISTS refusal (
+CREATE INDEX direct_agent ON direct (agent);
+CREATE INDEX direct_open ON direct (status) WHERE status IN ('accepted', 'submitted');
+CREATE TABLE refusal (
   position INTEGER PRIMARY KEY,
   at INTEGER NOT NULL,
   rail TEXT NOT NULL,
@@ -107,8 +117,10 @@ CREATE TABLE IF NOT EXISTS refusal (
   advice TEXT,
   UNIQUE (agent, digest, code)
 ) STRICT;
-${OUTBOX_SCHEMA}CREATE TABLE IF NOT EXISTS cursor (
+${OUTBOX_SCHEMA}CREATE TABLE cursor (
   name TEXT PRIMARY KEY,
   block INTEGER NOT NULL
 ) STRICT;
 `;
+
+export const PAYMENTS_BOOK: Book = { name: "payments", versions: [FIRST] };

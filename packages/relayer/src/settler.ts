@@ -85,32 +85,39 @@ export class Settler {
    */
   async run(): Promise<BatchRecord[]> {
     const ended: BatchRecord[] = [];
-    for (const { id } of this.#options.store.batches(UNFINISHED)) ended.push(await this.finish(id));
-    for (let next = this.plan(); next; next = this.plan()) {
+    for (const { id } of await this.#options.store.batches(UNFINISHED)) ended.push(await this.finish(id));
+    for (let next = await this.plan(); next; next = await this.plan()) {
       const batch = await this.finish(next.id);
       ended.push(batch);
-      const lessOne = batch.rows.some(({ agent }) => this.#options.store.excluded(agent) !== null);
-      if (batch.state === "failed" && !lessOne) break;
+      if (batch.state === "failed" && !(await this.#lessOne(batch))) break;
     }
     return ended;
   }
 
+  /** Whether a mandate of the batch is left out of further ones. */
+  async #lessOne({ rows }: BatchRecord): Promise<boolean> {
+    for (const { agent } of rows) if ((await this.#options.store.excluded(agent)) !== null) return true;
+    return false;
+  }
+
   /** Records the next batch, or returns undefined when no payment waits. */
-  plan(): BatchRecord | undefined {
+  async plan(): Promise<BatchRecord | undefined> {
     const { store, circuits, now } = this.#options;
-    return store.transact(() => {
-      const planned = plan(
+    return store.transact(async () => {
+      const planned = await plan(
         store,
         circuits.map(({ size }) => size),
       );
       if (!planned) return undefined;
       const { circuit, token, payments } = planned;
       const { rows } = this.#layOut(circuit, planned.rows);
-      const id = store.addBatch({
+      const id = await store.addBatch({
         circuit,
         token,
         payments,
-        rows: rows.map((row) => ({ ...row, spent: store.mandateOf(row.agent).settled.spent })),
+        rows: await Promise.all(
+          rows.map(async (row) => ({ ...row, spent: (await store.mandateOf(row.agent)).settled.spent })),
+        ),
         total: rows.reduce((sum, { debit }) => sum + debit, 0n),
         createdAt: now(),
       });
@@ -121,9 +128,9 @@ export class Settler {
   /** Proves a planned batch and records the call that settles it. */
   async prove(id: number): Promise<BatchRecord> {
     const { store, domain, gateway, prover } = this.#options;
-    const batch = this.#batch(id);
+    const batch = await this.#batch(id);
     const { circuitId, size } = this.#circuit(batch.circuit);
-    const statement = this.#layOut(batch.circuit, replay(store, batch));
+    const statement = this.#layOut(batch.circuit, await replay(store, batch));
     const { rows, credits, commitment } = statement;
     const bound = transcript({
       chainId: domain.chainId,
@@ -133,18 +140,18 @@ export class Settler {
       rows,
       credits,
     });
-    store.transact(() => store.markProving(id));
+    await store.transact(() => store.markProving(id));
     const began = performance.now();
     const { proof, signals } = await prover.prove(size, statement, challenge(bound));
     const calldata = gateway.encode({
       circuitId,
-      rows: rows.map((row) => ({ ...row, ...this.#lastPayment(row) })),
+      rows: await this.#signed(rows),
       credits,
       commitment,
       evaluation: signals.T,
       proof,
     });
-    store.transact(() => store.markProved(id, calldata, Math.round(performance.now() - began)));
+    await store.transact(() => store.markProved(id, calldata, Math.round(performance.now() - began)));
     return this.#batch(id);
   }
 
@@ -154,7 +161,7 @@ export class Settler {
    */
   async finish(id: number): Promise<BatchRecord> {
     const { store, gateway, outbox, sender } = this.#options;
-    const batch = this.#batch(id);
+    const batch = await this.#batch(id);
     if (batch.state === "settled" || batch.state === "failed") return batch;
     const unproved = batch.state === "planned" || batch.state === "proving";
     if (unproved && (await this.#withoutOffenders(batch))) return this.#batch(id);
@@ -162,13 +169,13 @@ export class Settler {
     if (!calldata) throw new Error(`batch ${id} is ${batch.state} without calldata`);
     try {
       const job = `batch:${id}`;
-      if (!outbox.begun(job)) await gateway.simulate(gateway.settlement, calldata, sender);
-      store.markSubmitted(id);
+      if (!(await outbox.begun(job))) await gateway.simulate(gateway.settlement, calldata, sender);
+      await store.markSubmitted(id);
       const { hash, blockNumber, gasUsed } = await outbox.deliver(job, { to: gateway.settlement, data: calldata });
-      store.markSettled(id, { transaction: hash as Hex, block: blockNumber, gasUsed });
+      await store.markSettled(id, { transaction: hash as Hex, block: blockNumber, gasUsed });
     } catch (error) {
       if (!(error instanceof BursarError) || error.code !== "transaction-failed") throw error;
-      store.markFailed(id, error.message);
+      await store.markFailed(id, error.message);
     }
     return this.#batch(id);
   }
@@ -180,25 +187,25 @@ export class Settler {
    */
   async #withoutOffenders({ id, circuit, rows: planned, ...batch }: BatchRecord): Promise<boolean> {
     const { store, gateway, sender } = this.#options;
-    const { rows, credits } = this.#layOut(circuit, replay(store, { id, circuit, rows: planned, ...batch }));
-    const signed = rows.map((row) => ({ ...row, ...this.#lastPayment(row) }));
+    const { rows, credits } = this.#layOut(circuit, await replay(store, { id, circuit, rows: planned, ...batch }));
+    const signed = await this.#signed(rows);
     if ((await gateway.checkRows(signed, credits, sender)) === null) return false;
     const refused: string[] = [];
     for (const row of signed) {
       const reason = await gateway.checkRows([row], [{ payee: sender, amount: row.debit }], sender);
       if (reason === null) continue;
-      store.exclude(row.agent, reason);
+      await store.exclude(row.agent, reason);
       refused.push(`${row.agent}: ${reason}`);
     }
-    if (refused.length > 0) store.markFailed(id, `The contract refuses ${refused.join("; ")}`);
+    if (refused.length > 0) await store.markFailed(id, `The contract refuses ${refused.join("; ")}`);
     return refused.length > 0;
   }
 
   /** What a recorded batch proved, laid out again from the payments. */
-  settled(id: number): SettledBatch {
+  async settled(id: number): Promise<SettledBatch> {
     const { store } = this.#options;
-    const batch = this.#batch(id);
-    const rows = replay(store, batch);
+    const batch = await this.#batch(id);
+    const rows = await replay(store, batch);
     return { circuit: this.#circuit(batch.circuit), parts: rows, statement: this.#layOut(batch.circuit, rows) };
   }
 
@@ -213,17 +220,22 @@ export class Settler {
     return circuit;
   }
 
-  #batch(id: number): BatchRecord {
-    const batch = this.#options.store.batch(id);
+  async #batch(id: number): Promise<BatchRecord> {
+    const batch = await this.#options.store.batch(id);
     if (!batch) throw new BursarError("malformed-input", `There is no batch ${id}.`, { value: id });
     return batch;
   }
 
   /** The agent's signature over the last payment of a row stands for all before it. */
-  #lastPayment({ agent, seq, count }: Row): { lineHash: Hex; signature: Hex } {
-    const last = this.#options.store.payment(agent, seq + count);
-    if (!last) throw new Error(`payment ${seq + count} of ${agent} is missing from the store`);
-    return { lineHash: hashLine(last.payment.line), signature: last.signature };
+  #signed(rows: readonly Row[]): Promise<SettleCall["rows"]> {
+    return Promise.all(
+      rows.map(async (row) => {
+        const { agent, seq, count } = row;
+        const last = await this.#options.store.payment(agent, seq + count);
+        if (!last) throw new Error(`payment ${seq + count} of ${agent} is missing from the store`);
+        return { ...row, lineHash: hashLine(last.payment.line), signature: last.signature };
+      }),
+    );
   }
 }
 

@@ -9,7 +9,9 @@ import {
   type Terms,
 } from "@bursar/protocol";
 
-import { Database, type Columns } from "./database.ts";
+import { BOOKS } from "./books.ts";
+import { list, type Columns, type Database, type Value } from "./database.ts";
+import { openDatabase } from "./open-database.ts";
 import { addTransaction, transactionsOf, type OutboxBook } from "./outbox-book.ts";
 import type {
   AcceptedPayment,
@@ -27,7 +29,6 @@ import type {
   Refusal,
   SettledRow,
 } from "./records.ts";
-import { SCHEMA } from "./schema.ts";
 
 const text = (row: Columns, column: string): string => String(row[column]);
 const whole = (row: Columns, column: string): bigint => BigInt(row[column] as number);
@@ -49,58 +50,70 @@ export interface StoreOptions {
   grace?: bigint;
 }
 
+/** What of a mandate never changes. */
+type Signed = Pick<MandateRecord, "mandate" | "terms" | "unitScale">;
+
 /** Mandates that are kept at hand. */
 const KEPT = 10_000;
 
-/** The processor's books of mandates, payments and batches. Amounts are decimal text: SQLite's integers end at 2^63−1. */
+/** A mandate as it stands in the books, and how often what its next payment is decided on has changed. */
+export interface LockedMandate extends MandateRecord {
+  readonly version: number;
+}
+
+/** What one commit of the processor writes, in the order in which it was decided. */
+export interface Decisions {
+  readonly holds: { account: Address; payee: Address }[];
+  readonly payments: Omit<AcceptedPayment, "logIndex" | "batch">[];
+  readonly directs: { direct: DirectPayment; acceptedAt: bigint }[];
+  readonly refusals: (Refusal & { digest: Hex })[];
+}
+
+/**
+ * The processor's books of mandates, payments and batches, in an SQLite file or in a PostgreSQL database that several
+ * processes share. Amounts are decimal text: the engines' integers end at 2^63−1.
+ */
 export class Store implements OutboxBook {
   readonly database: Database;
   readonly #now: () => bigint;
   readonly #grace: bigint;
-  readonly #mandates = new Map<Address, MandateRecord>();
-  #next: { position: number; logIndex: number } | null = null;
-  #generation = 0;
-  #version = 0;
-  #transacting = false;
+  readonly #signed = new Map<Address, Signed>();
 
-  /** @param path - file of the database, created if missing; `:memory:` for a store that is not kept. */
-  constructor(path: string, options: StoreOptions = {}) {
+  private constructor(database: Database, options: StoreOptions) {
     this.#now = options.now ?? (() => BigInt(Math.floor(Date.now() / 1_000)));
     this.#grace = options.grace ?? 7_200n;
-    this.database = new Database(path);
-    this.database.create(SCHEMA);
+    this.database = database;
   }
 
-  close(): void {
-    this.database.close();
+  /**
+   * Opens the books and brings their tables to the newest version.
+   * @param url - see {@link openDatabase}.
+   * @throws BursarError `store-unavailable`
+   */
+  static async open(url: string, options: StoreOptions = {}): Promise<Store> {
+    const database = openDatabase(url);
+    try {
+      await database.open(BOOKS);
+    } catch (error) {
+      await database.close();
+      throw error;
+    }
+    return new Store(database, options);
+  }
+
+  close(): Promise<void> {
+    return this.database.close();
   }
 
   /** Runs `work` in one transaction: all of it is on disk when this returns, or none. */
-  transact<T>(work: () => T): T {
-    try {
-      return this.database.transact(() => {
-        this.#notice();
-        this.#transacting = true;
-        return work();
-      });
-    } catch (error) {
-      this.#forget();
-      throw error;
-    } finally {
-      this.#transacting = false;
-    }
-  }
-
-  /** Changes when what was read before may no longer hold: another process wrote, or a write of this one failed. */
-  generation(): number {
-    this.#notice();
-    return this.#generation;
+  transact<T>(work: () => Promise<T>): Promise<T> {
+    return this.database.transact(work);
   }
 
   /** Registers a mandate once; a second call with the same agent changes nothing. */
-  addMandate(record: MandateRecord): void {
+  async addMandate(record: MandateRecord): Promise<void> {
     const { mandate, terms, unitScale, settled, revokedAt, closesAt } = record;
-    this.database.run(
+    await this.database.run(
       `INSERT INTO mandate (agent, owner, mandate, terms, unit_scale, base, seq, spent, revoked_at, closes_at)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (agent) DO NOTHING`,
       mandate.agent,
@@ -116,21 +129,39 @@ export class Store implements OutboxBook {
     );
   }
 
-  mandate(agent: Address): MandateRecord | undefined {
-    this.#notice();
-    const kept = this.#mandates.get(agent);
-    if (kept) return kept;
-    const row = this.database.get("SELECT * FROM mandate WHERE agent = ?", agent);
-    if (!row) return undefined;
-    const record = readMandate(row);
-    if (this.#mandates.size >= KEPT) this.#mandates.delete(this.#mandates.keys().next().value!);
-    this.#mandates.set(agent, record);
-    return record;
+  async mandate(agent: Address): Promise<MandateRecord | undefined> {
+    const row = await this.database.get("SELECT * FROM mandate WHERE agent = ?", agent);
+    return row && this.#readMandate(row);
+  }
+
+  /**
+   * What of a mandate never changes: kept at hand once it was read.
+   * @throws BursarError `mandate-unknown`
+   */
+  async signed(agent: Address): Promise<Signed> {
+    return this.#signed.get(agent) ?? (await this.mandateOf(agent));
+  }
+
+  /**
+   * The mandates of some agents as they stand, so that nobody else changes their ledgers until the transaction around
+   * this ends.
+   */
+  async lockMandates(agents: readonly Address[]): Promise<Map<Address, LockedMandate>> {
+    const rows = await this.database.all(
+      `SELECT * FROM mandate WHERE agent IN ${list(agents.length)} ORDER BY agent FOR UPDATE`,
+      ...agents,
+    );
+    return new Map(
+      rows.map((row) => {
+        const record = this.#readMandate(row);
+        return [record.mandate.agent, { ...record, version: Number(row["version"]) }];
+      }),
+    );
   }
 
   /** @throws BursarError `mandate-unknown` */
-  mandateOf(agent: Address): MandateRecord {
-    const record = this.mandate(agent);
+  async mandateOf(agent: Address): Promise<MandateRecord> {
+    const record = await this.mandate(agent);
     if (!record) {
       throw new BursarError(
         "mandate-unknown",
@@ -143,46 +174,50 @@ export class Store implements OutboxBook {
   }
 
   /** All mandates, or those of one owner, in the order of their registration. */
-  mandates(owner?: Address): MandateRecord[] {
-    return this.database
-      .all("SELECT * FROM mandate WHERE ?1 IS NULL OR owner = ?1 ORDER BY rowid", owner ?? null)
-      .map(readMandate);
+  async mandates(owner?: Address): Promise<MandateRecord[]> {
+    return (
+      await this.database.all(
+        "SELECT * FROM mandate WHERE CAST(?1 AS TEXT) IS NULL OR owner = ?1 ORDER BY id",
+        owner ?? null,
+      )
+    ).map((row) => this.#readMandate(row));
   }
 
   /** @param closesAt - Unix seconds from which on the contract settles nothing more, if the chain said so. */
-  markRevoked(agent: Address, at: bigint, closesAt?: bigint): void {
-    this.database.run(
+  async markRevoked(agent: Address, at: bigint, closesAt?: bigint): Promise<void> {
+    await this.database.run(
       "UPDATE mandate SET revoked_at = COALESCE(revoked_at, ?), closes_at = COALESCE(?, closes_at) WHERE agent = ?",
       Number(at),
       closesAt === undefined ? null : Number(closesAt),
       agent,
     );
-    this.#mandates.delete(agent);
   }
 
-  setSettled(agent: Address, settled: MandateRecord["settled"]): void {
-    this.database.run(
+  async setSettled(agent: Address, settled: MandateRecord["settled"]): Promise<void> {
+    await this.database.run(
       "UPDATE mandate SET base = ?, seq = ?, spent = ? WHERE agent = ?",
       settled.base.toString(),
       Number(settled.seq),
       settled.spent.toString(),
       agent,
     );
-    this.#mandates.delete(agent);
   }
 
   /** Leaves a mandate out of all further batches, so that it disturbs nobody else's. */
-  exclude(agent: Address, reason: string): void {
-    this.database.run("UPDATE mandate SET excluded = ? WHERE agent = ?", reason, agent);
+  async exclude(agent: Address, reason: string): Promise<void> {
+    await this.database.run("UPDATE mandate SET excluded = ? WHERE agent = ?", reason, agent);
   }
 
   /** Why a mandate is left out of batches, or null. */
-  excluded(agent: Address): string | null {
-    return optional(this.database.get("SELECT excluded FROM mandate WHERE agent = ?", agent)?.["excluded"], String);
+  async excluded(agent: Address): Promise<string | null> {
+    return optional(
+      (await this.database.get("SELECT excluded FROM mandate WHERE agent = ?", agent))?.["excluded"],
+      String,
+    );
   }
 
-  putPayee(profile: PayeeProfile): void {
-    this.database.run(
+  async putPayee(profile: PayeeProfile): Promise<void> {
+    await this.database.run(
       `INSERT INTO payee (address, name, host, category) VALUES (?, ?, ?, ?)
        ON CONFLICT (address) DO UPDATE SET name = excluded.name, host = excluded.host, category = excluded.category`,
       profile.address,
@@ -192,13 +227,13 @@ export class Store implements OutboxBook {
     );
   }
 
-  payee(address: Address): PayeeProfile | undefined {
-    return this.database.get("SELECT * FROM payee WHERE address = ?", address) as unknown as PayeeProfile | undefined;
+  async payee(address: Address): Promise<PayeeProfile | undefined> {
+    return (await this.database.get("SELECT * FROM payee WHERE address = ?", address)) as PayeeProfile | undefined;
   }
 
   /** Keeps whose hold an account is. */
-  addHold(account: Address, payee: Address): void {
-    this.database.run(
+  async addHold(account: Address, payee: Address): Promise<void> {
+    await this.database.run(
       "INSERT INTO hold (account, payee) VALUES (?, ?) ON CONFLICT (account) DO NOTHING",
       account,
       payee,
@@ -206,69 +241,79 @@ export class Store implements OutboxBook {
   }
 
   /** The payee whose hold an account is, or else the account itself. */
-  holderOf(account: Address): Address {
-    const row = this.database.get("SELECT payee FROM hold WHERE account = ?", account);
+  async holderOf(account: Address): Promise<Address> {
+    const row = await this.database.get("SELECT payee FROM hold WHERE account = ?", account);
     return row === undefined ? account : (text(row, "payee") as Address);
   }
 
-  payees(): PayeeProfile[] {
-    return this.database.all("SELECT * FROM payee ORDER BY name, address") as unknown as PayeeProfile[];
+  async payees(): Promise<PayeeProfile[]> {
+    return (await this.database.all("SELECT * FROM payee ORDER BY name, address")) as unknown as PayeeProfile[];
   }
 
-  /** Records an accepted payment and gives it the next log index; inside {@link transact}. */
-  addPayment(accepted: Omit<AcceptedPayment, "logIndex" | "batch">): AcceptedPayment {
-    const next = this.#counters();
-    const logIndex = next.logIndex++;
-    const { agent, payment, signature, digest, salt, settleBy, acceptedAt } = accepted;
-    this.database.run(
-      `INSERT INTO payment (position, at, log_index, agent, seq, spent, payee, amount, ref, head, salt, digest, signature, settle_by)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-      next.position++,
-      Number(acceptedAt),
-      logIndex,
-      agent,
-      Number(payment.seq),
-      payment.spent.toString(),
-      payment.line.payee,
-      payment.line.amount.toString(),
-      payment.line.ref,
-      payment.head,
-      salt.toString(),
-      digest,
-      signature,
-      Number(settleBy),
+  /**
+   * Records what was decided, each line with the next position and each receipt with the next number; inside
+   * {@link transact}, at its end: the numbers are nobody else's until it is over, so that they have no gap.
+   */
+  async record(decisions: Decisions): Promise<{ payments: AcceptedPayment[]; directs: DirectRecord[] }> {
+    const refusals = await this.#newRefusals(decisions.refusals);
+    const { holds, payments, directs } = decisions;
+    for (const { account, payee } of holds) await this.addHold(account, payee);
+    const agents = new Set([...payments.map(({ agent }) => agent), ...directs.map(({ direct }) => direct.agent)]);
+    await this.#touch([...agents]);
+    const lines = payments.length + directs.length + refusals.length;
+    if (lines === 0) return { payments: [], directs: [] };
+    const next = await this.#count(lines, payments.length);
+    const numbered = payments.map((payment, i) => ({ ...payment, logIndex: BigInt(next.logIndex + i), batch: null }));
+    await this.#insert(
+      "payment",
+      PAYMENT,
+      numbered.map((payment) => paymentRow(payment, next.position++)),
     );
-    return { ...accepted, logIndex: BigInt(logIndex), batch: null };
+    const recorded = directs.map(({ direct, acceptedAt }): DirectRecord => {
+      return { ...direct, position: next.position++, acceptedAt, status: "accepted", transaction: null, error: null };
+    });
+    await this.#insert("direct", DIRECT, recorded.map(directRow));
+    await this.#insert(
+      "refusal",
+      REFUSAL,
+      refusals.map((refusal) => refusalRow(refusal, next.position++)),
+    );
+    return { payments: numbered, directs: recorded };
   }
 
-  payment(agent: Address, seq: bigint): AcceptedPayment | undefined {
-    const row = this.database.get(`${PAYMENTS} WHERE agent = ? AND seq = ?`, agent, Number(seq));
+  async payment(agent: Address, seq: bigint): Promise<AcceptedPayment | undefined> {
+    const row = await this.database.get(`${PAYMENTS} WHERE agent = ? AND seq = ?`, agent, Number(seq));
     return row && paymentOf(row);
   }
 
-  lastPayment(agent: Address): AcceptedPayment | undefined {
-    const row = this.database.get(`${PAYMENTS} WHERE agent = ? ORDER BY seq DESC LIMIT 1`, agent);
+  async lastPayment(agent: Address): Promise<AcceptedPayment | undefined> {
+    const row = await this.database.get(`${PAYMENTS} WHERE agent = ? ORDER BY seq DESC LIMIT 1`, agent);
     return row && paymentOf(row);
   }
 
   /** Head of the ledger after payment `seq`, which must have been accepted. */
-  headAt(agent: Address, seq: bigint): Hex {
-    const row = this.database.get("SELECT head FROM payment WHERE agent = ? AND seq = ?", agent, Number(seq));
+  async headAt(agent: Address, seq: bigint): Promise<Hex> {
+    const row = await this.database.get("SELECT head FROM payment WHERE agent = ? AND seq = ?", agent, Number(seq));
     if (!row) throw new Error(`payment ${seq} of ${agent} is missing from the store`);
     return text(row, "head") as Hex;
   }
 
   /** Payments `from … to` of one ledger, in order. */
-  payments(agent: Address, from: bigint, to: bigint): AcceptedPayment[] {
-    return this.database
-      .all(`${PAYMENTS} WHERE agent = ? AND seq BETWEEN ? AND ? ORDER BY seq`, agent, Number(from), Number(to))
-      .map(paymentOf);
+  async payments(agent: Address, from: bigint, to: bigint): Promise<AcceptedPayment[]> {
+    return (
+      await this.database.all(
+        `${PAYMENTS} WHERE agent = ? AND seq BETWEEN ? AND ? ORDER BY seq`,
+        agent,
+        Number(from),
+        Number(to),
+      )
+    ).map(paymentOf);
   }
 
   /** Mandates that have payments in no batch and none in an unfinished one, the most urgent first. */
-  unbatched(): { agent: Address; to: bigint }[] {
-    return this.database
-      .all(
+  async unbatched(): Promise<{ agent: Address; to: bigint }[]> {
+    return (
+      await this.database.all(
         `SELECT agent, MAX(seq) AS last FROM payment AS p
          WHERE batch IS NULL AND EXISTS (
            SELECT 1 FROM mandate WHERE mandate.agent = p.agent AND excluded IS NULL AND closes_at > ?)
@@ -278,49 +323,26 @@ export class Store implements OutboxBook {
          GROUP BY agent ORDER BY MIN(settle_by), agent`,
         Number(this.#now()),
       )
-      .map((row) => ({
-        agent: text(row, "agent") as Address,
-        to: whole(row, "last"),
-      }));
+    ).map((row) => ({
+      agent: text(row, "agent") as Address,
+      to: whole(row, "last"),
+    }));
   }
 
   /** What an agent paid on both rails from `since` on, in the order of time. */
-  spends(agent: Address, since: bigint): { at: bigint; amount: bigint }[] {
-    return this.database
-      .all(
+  async spends(agent: Address, since: bigint): Promise<{ at: bigint; amount: bigint }[]> {
+    return (
+      await this.database.all(
         `SELECT at, amount FROM payment WHERE agent = ?1 AND at >= ?2
          UNION ALL SELECT at, amount FROM direct WHERE agent = ?1 AND at >= ?2 AND status <> 'failed' ORDER BY at`,
         agent,
         Number(since),
       )
-      .map((row) => ({ at: whole(row, "at"), amount: BigInt(text(row, "amount")) }));
+    ).map((row) => ({ at: whole(row, "at"), amount: BigInt(text(row, "amount")) }));
   }
 
-  /** Records a payment of the direct rail; inside {@link transact}. */
-  addDirect(direct: DirectPayment, acceptedAt: bigint): DirectRecord {
-    const position = this.#counters().position++;
-    this.database.run(
-      `INSERT INTO direct (position, at, kind, agent, token, payee, amount, nonce, valid_after, valid_before, ref, digest, signature, status)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'accepted')`,
-      position,
-      Number(acceptedAt),
-      direct.kind,
-      direct.agent,
-      direct.token,
-      direct.payee,
-      direct.amount.toString(),
-      direct.nonce,
-      direct.validAfter.toString(),
-      direct.validBefore.toString(),
-      direct.ref,
-      direct.digest,
-      direct.signature,
-    );
-    return { ...direct, position, acceptedAt, status: "accepted", transaction: null, error: null };
-  }
-
-  direct(kind: DirectKind, agent: Address, nonce: Hex): DirectRecord | undefined {
-    const row = this.database.get(
+  async direct(kind: DirectKind, agent: Address, nonce: Hex): Promise<DirectRecord | undefined> {
+    const row = await this.database.get(
       "SELECT * FROM direct WHERE kind = ? AND agent = ? AND nonce = ?",
       kind,
       agent,
@@ -330,93 +352,70 @@ export class Store implements OutboxBook {
   }
 
   /** Direct payments without an end, oldest first; those of one job if given. */
-  openDirects(job?: string): DirectRecord[] {
-    return this.database
-      .all(
-        `SELECT * FROM direct WHERE status IN ('accepted', 'submitted') AND (?1 IS NULL OR job = ?1) ORDER BY position`,
+  async openDirects(job?: string): Promise<DirectRecord[]> {
+    return (
+      await this.database.all(
+        `SELECT * FROM direct WHERE status IN ('accepted', 'submitted') AND (CAST(?1 AS TEXT) IS NULL OR job = ?1) ORDER BY position`,
         job ?? null,
       )
-      .map(directOf);
+    ).map(directOf);
   }
 
   /** Jobs of direct payments that were begun and have no end. */
-  directJobs(): string[] {
-    return this.database
-      .all("SELECT DISTINCT job FROM direct WHERE status = 'submitted' ORDER BY job")
-      .map((row) => text(row, "job"));
+  async directJobs(): Promise<string[]> {
+    return (await this.database.all("SELECT DISTINCT job FROM direct WHERE status = 'submitted' ORDER BY job")).map(
+      (row) => text(row, "job"),
+    );
   }
 
   /** Gives direct payments to a new job, before its transaction is signed. @returns the job, inside {@link transact}. */
-  submitDirects(positions: readonly number[]): string {
-    const signed = this.database.get("SELECT COUNT(*) AS signed FROM outbox")!["signed"] as number;
+  async submitDirects(positions: readonly number[]): Promise<string> {
+    const signed = (await this.database.get("SELECT COUNT(*) AS signed FROM outbox"))!["signed"] as number;
     const job = `direct:${signed}`;
     for (const position of positions) {
-      this.database.run("UPDATE direct SET status = 'submitted', job = ? WHERE position = ?", job, position);
+      await this.database.run("UPDATE direct SET status = 'submitted', job = ? WHERE position = ?", job, position);
     }
     return job;
   }
 
   /** The job's transaction was mined and reverted: its payments wait for another one. */
-  releaseDirects(job: string): void {
-    this.database.run("UPDATE direct SET status = 'accepted', job = NULL WHERE job = ? AND status = 'submitted'", job);
+  async releaseDirects(job: string): Promise<void> {
+    await this.database.run(
+      "UPDATE direct SET status = 'accepted', job = NULL WHERE job = ? AND status = 'submitted'",
+      job,
+    );
   }
 
   /** The end of a direct payment; one that failed gives its units back to the budget. Inside {@link transact}. */
-  endDirect(
+  async endDirect(
     position: number,
     end: { status: "settled" | "failed"; transaction: Hex | null; error: string | null },
-  ): void {
-    this.database.run(
+  ): Promise<void> {
+    await this.database.run(
       "UPDATE direct SET status = ?, tx = ?, error = ? WHERE position = ?",
       end.status,
       end.transaction,
       end.error,
       position,
     );
-    if (end.status === "failed") ++this.#generation;
+    if (end.status === "failed") {
+      await this.database.run(
+        "UPDATE mandate SET version = version + 1 WHERE agent = (SELECT agent FROM direct WHERE position = ?)",
+        position,
+      );
+    }
   }
 
   /** Units of direct payments that were not refused by the chain. */
-  reserved(agent: Address): bigint {
-    return this.database
-      .all("SELECT amount FROM direct WHERE agent = ? AND status <> 'failed'", agent)
-      .reduce((sum, row) => sum + BigInt(text(row, "amount")), 0n);
-  }
-
-  /** Keeps a refusal once for each payment and reason; inside {@link transact}. */
-  addRefusal(refusal: Refusal & { digest: Hex }): void {
-    const { agent, digest, code, payment } = refusal;
-    const known = this.database.get(
-      "SELECT 1 AS known FROM refusal WHERE agent = ? AND digest = ? AND code = ?",
-      agent,
-      digest,
-      code,
-    );
-    if (known) return;
-    this.database.run(
-      `INSERT INTO refusal (position, at, rail, agent, seq, spent, payee, amount, ref, head, digest, signature, code, message, details, advice)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-      this.#counters().position++,
-      Number(refusal.at),
-      refusal.rail,
-      agent,
-      payment.seq?.toString() ?? null,
-      payment.spent?.toString() ?? null,
-      payment.line.payee,
-      payment.line.amount.toString(),
-      payment.line.ref,
-      payment.head,
-      digest,
-      refusal.signature,
-      code,
-      refusal.message,
-      JSON.stringify(refusal.details),
-      refusal.advice,
+  async reserved(agent: Address): Promise<bigint> {
+    return (await this.database.all("SELECT amount FROM direct WHERE agent = ? AND status <> 'failed'", agent)).reduce(
+      (sum, row) => sum + BigInt(text(row, "amount")),
+      0n,
     );
   }
 
-  refusals(agent: Address): Refusal[] {
-    return this.database.all("SELECT * FROM refusal WHERE agent = ? ORDER BY position", agent).map((row) => ({
+  async refusals(agent: Address): Promise<Refusal[]> {
+    return (await this.database.all("SELECT * FROM refusal WHERE agent = ? ORDER BY position", agent)).map((row) => ({
       rail: text(row, "rail") as PaymentRail,
       agent: text(row, "agent") as Address,
       payment: {
@@ -435,8 +434,8 @@ export class Store implements OutboxBook {
   }
 
   /** How far a payment has come, as agents and payees are told. */
-  paymentStatus(agent: Address, seq: bigint): PaymentStatus | undefined {
-    const row = this.database.get(
+  async paymentStatus(agent: Address, seq: bigint): Promise<PaymentStatus | undefined> {
+    const row = await this.database.get(
       `SELECT ${STATUS} AS status FROM payment AS p JOIN mandate AS m USING (agent) LEFT JOIN batch AS b ON b.id = p.batch
        WHERE agent = ?3 AND p.seq = ?4`,
       ...this.#moment(),
@@ -447,9 +446,9 @@ export class Store implements OutboxBook {
   }
 
   /** Accepted and refused payments together, newest first; `before` pages through them and is unmoved by new rows. */
-  ledger(filter: LedgerFilter = {}): LedgerEntry[] {
-    return this.database
-      .all(
+  async ledger(filter: LedgerFilter = {}): Promise<LedgerEntry[]> {
+    return (
+      await this.database.all(
         LEDGER,
         ...this.#moment(),
         filter.agent ?? null,
@@ -464,30 +463,32 @@ export class Store implements OutboxBook {
         filter.limit ?? 100,
         filter.party ?? null,
       )
-      .map((row) => ({
-        position: Number(row["position"]),
-        kind: text(row, "kind") as LedgerEntry["kind"],
-        rail: text(row, "rail") as PaymentRail,
-        agent: text(row, "agent") as Address,
-        owner: text(row, "owner") as Address,
-        purpose: text(row, "purpose"),
-        seq: optional(row["seq"], BigInt),
-        payee: text(row, "payee") as Address,
-        amount: BigInt(text(row, "amount")),
-        ref: text(row, "ref") as Hex,
-        at: whole(row, "at"),
-        status: text(row, "status") as LedgerEntry["status"],
-        code: optional(row["code"], String),
-        reason: optional(row["reason"], String),
-        advice: optional(row["advice"], String),
-        batch: optional(row["batch"], Number),
-        transaction: optional(row["tx"], (hash) => hash as Hex),
-      }));
+    ).map((row) => ({
+      position: Number(row["position"]),
+      kind: text(row, "kind") as LedgerEntry["kind"],
+      rail: text(row, "rail") as PaymentRail,
+      agent: text(row, "agent") as Address,
+      owner: text(row, "owner") as Address,
+      purpose: (JSON.parse(text(row, "terms")) as Terms).purpose,
+      seq: optional(row["seq"], BigInt),
+      payee: text(row, "payee") as Address,
+      amount: BigInt(text(row, "amount")),
+      ref: text(row, "ref") as Hex,
+      at: whole(row, "at"),
+      status: text(row, "status") as LedgerEntry["status"],
+      code: optional(row["code"], String),
+      reason: optional(row["reason"], String),
+      advice: optional(row["advice"], String),
+      batch: optional(row["batch"], Number),
+      transaction: optional(row["tx"], (hash) => hash as Hex),
+    }));
   }
 
   /** Records a plan and takes its payments: `rows[i].count` of each mandate after its settled seq. */
-  addBatch(plan: Pick<BatchRecord, "circuit" | "token" | "rows" | "payments" | "total" | "createdAt">): number {
-    const { id } = this.database.get(
+  async addBatch(
+    plan: Pick<BatchRecord, "circuit" | "token" | "rows" | "payments" | "total" | "createdAt">,
+  ): Promise<number> {
+    const { id } = (await this.database.get(
       `INSERT INTO batch (state, circuit, token, rows, payments, total, created_at)
        VALUES ('planned', ?, ?, ?, ?, ?, ?) RETURNING id`,
       plan.circuit,
@@ -496,9 +497,9 @@ export class Store implements OutboxBook {
       plan.payments,
       plan.total.toString(),
       Number(plan.createdAt),
-    ) as { id: number };
+    )) as { id: number };
     for (const row of plan.rows) {
-      this.database.run(
+      await this.database.run(
         "UPDATE payment SET batch = ? WHERE agent = ? AND seq > ? AND seq <= ?",
         id,
         row.agent,
@@ -509,23 +510,25 @@ export class Store implements OutboxBook {
     return id;
   }
 
-  batch(id: number): BatchRecord | undefined {
-    const row = this.database.get(`${BATCHES} WHERE id = ?`, id);
+  async batch(id: number): Promise<BatchRecord | undefined> {
+    const row = await this.database.get(`${BATCHES} WHERE id = ?`, id);
     return row && batchOf(row);
   }
 
-  batches(states?: readonly BatchState[]): BatchRecord[] {
-    const all = this.database.all(`${BATCHES} ORDER BY id`).map(batchOf);
-    return states ? all.filter((batch) => states.includes(batch.state)) : all;
+  async batches(states?: readonly BatchState[]): Promise<BatchRecord[]> {
+    const wanted = states ?? BATCH_STATES;
+    return (await this.database.all(`${BATCHES} WHERE state IN ${list(wanted.length)} ORDER BY id`, ...wanted)).map(
+      batchOf,
+    );
   }
 
   /** The proof is being made; after a crash it is made again. */
-  markProving(id: number): void {
-    this.database.run("UPDATE batch SET state = 'proving' WHERE id = ? AND state = 'planned'", id);
+  async markProving(id: number): Promise<void> {
+    await this.database.run("UPDATE batch SET state = 'proving' WHERE id = ? AND state = 'planned'", id);
   }
 
-  markProved(id: number, calldata: Hex, provedInMs: number): void {
-    this.database.run(
+  async markProved(id: number, calldata: Hex, provedInMs: number): Promise<void> {
+    await this.database.run(
       "UPDATE batch SET state = 'proved', calldata = ?, proved_in_ms = ? WHERE id = ?",
       calldata,
       provedInMs,
@@ -534,27 +537,30 @@ export class Store implements OutboxBook {
   }
 
   /** Records a signed transaction before it is broadcast. */
-  addTransaction(entry: Omit<OutboxEntry, "id">): void {
-    addTransaction(this.database, entry);
+  async addTransaction(entry: Omit<OutboxEntry, "id">): Promise<void> {
+    await addTransaction(this.database, entry);
   }
 
   /** A transaction of the batch is signed, and may be on its way. */
-  markSubmitted(id: number): void {
-    this.database.run("UPDATE batch SET state = 'submitted' WHERE id = ? AND state IN ('proved', 'submitted')", id);
+  async markSubmitted(id: number): Promise<void> {
+    await this.database.run(
+      "UPDATE batch SET state = 'submitted' WHERE id = ? AND state IN ('proved', 'submitted')",
+      id,
+    );
   }
 
   /** Every signed transaction of a job, the newest first: replacements share a nonce. */
-  transactions(job: string): OutboxEntry[] {
+  async transactions(job: string): Promise<OutboxEntry[]> {
     return transactionsOf(this.database, job);
   }
 
   /** Block up to which something was read from the chain, or null. */
-  cursor(name: string): number | null {
-    return optional(this.database.get("SELECT block FROM cursor WHERE name = ?", name)?.["block"], Number);
+  async cursor(name: string): Promise<number | null> {
+    return optional((await this.database.get("SELECT block FROM cursor WHERE name = ?", name))?.["block"], Number);
   }
 
-  setCursor(name: string, block: number): void {
-    this.database.run(
+  async setCursor(name: string, block: number): Promise<void> {
+    await this.database.run(
       "INSERT INTO cursor (name, block) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET block = excluded.block",
       name,
       block,
@@ -562,17 +568,17 @@ export class Store implements OutboxBook {
   }
 
   /** The batch is final on chain: its mandates' next batch starts from what it left. */
-  markSettled(id: number, mined: { transaction: Hex; block: number; gasUsed: bigint }): void {
-    this.transact(() => {
-      this.database.run(
+  async markSettled(id: number, mined: { transaction: Hex; block: number; gasUsed: bigint }): Promise<void> {
+    await this.transact(async () => {
+      await this.database.run(
         "UPDATE batch SET state = 'settled', tx = ?, block = ?, gas_used = ?, error = NULL WHERE id = ?",
         mined.transaction,
         mined.block,
         mined.gasUsed.toString(),
         id,
       );
-      for (const row of this.batch(id)?.rows ?? []) {
-        this.setSettled(row.agent, {
+      for (const row of (await this.batch(id))?.rows ?? []) {
+        await this.setSettled(row.agent, {
           base: row.newBase,
           seq: row.seq + row.count,
           spent: row.spent + row.debit,
@@ -582,28 +588,34 @@ export class Store implements OutboxBook {
   }
 
   /** The batch will never settle: its payments wait for the next one. */
-  markFailed(id: number, error: string): void {
-    this.transact(() => {
-      this.database.run("UPDATE batch SET state = 'failed', error = ? WHERE id = ?", error, id);
-      this.database.run("UPDATE payment SET batch = NULL WHERE batch = ?", id);
+  async markFailed(id: number, error: string): Promise<void> {
+    await this.transact(async () => {
+      await this.database.run("UPDATE batch SET state = 'failed', error = ? WHERE id = ?", error, id);
+      await this.database.run("UPDATE payment SET batch = NULL WHERE batch = ?", id);
     });
   }
 
-  counts(): { mandates: number; payments: number; unbatched: number; refusals: number; directs: number } {
-    return this.database.get(
+  async counts(): Promise<Record<"mandates" | "payments" | "unbatched" | "refusals" | "directs", number>> {
+    const row = await this.database.get(
       `SELECT (SELECT COUNT(*) FROM mandate) AS mandates, (SELECT COUNT(*) FROM payment) AS payments,
               (SELECT COUNT(*) FROM payment WHERE batch IS NULL) AS unbatched, (SELECT COUNT(*) FROM refusal) AS refusals,
               (SELECT COUNT(*) FROM direct) AS directs`,
-    ) as { mandates: number; payments: number; unbatched: number; refusals: number; directs: number };
+    );
+    return row as Awaited<ReturnType<Store["counts"]>>;
   }
 
   /** What is accepted and not settled, and how batches stand. */
-  backlog(): { payments: number; units: bigint; oldest: bigint | null; batches: Record<BatchState, number> } {
-    const unsettled = this.database.get(
-      `SELECT COUNT(*) AS payments, SUM(CAST(amount AS INTEGER)) AS units, MIN(at) AS oldest
-       FROM payment LEFT JOIN batch ON batch.id = payment.batch WHERE payment.batch IS NULL OR batch.state <> 'settled'`,
-    )!;
-    const counts = this.database.all("SELECT state, COUNT(*) AS count FROM batch GROUP BY state");
+  async backlog(): Promise<{
+    payments: number;
+    units: bigint;
+    oldest: bigint | null;
+    batches: Record<BatchState, number>;
+  }> {
+    const unsettled = (await this.database.get(
+      `SELECT COUNT(*) AS payments, SUM(CAST(amount AS INTEGER)) AS units, MIN(at) AS oldest FROM payment
+       WHERE batch IS NULL OR batch IN (SELECT id FROM batch WHERE state NOT IN ('settled', 'failed'))`,
+    ))!;
+    const counts = await this.database.all("SELECT state, COUNT(*) AS count FROM batch GROUP BY state");
     const batches = { planned: 0, proving: 0, proved: 0, submitted: 0, settled: 0, failed: 0 };
     for (const row of counts) batches[row["state"] as BatchState] = Number(row["count"]);
     return {
@@ -618,29 +630,113 @@ export class Store implements OutboxBook {
     return [Number(this.#now()), Number(this.#grace)];
   }
 
-  #counters(): { position: number; logIndex: number } {
-    this.#next ??= this.database.get(
-      `SELECT 1 + MAX((SELECT COALESCE(MAX(position), 0) FROM payment), (SELECT COALESCE(MAX(position), 0) FROM direct),
-                      (SELECT COALESCE(MAX(position), 0) FROM refusal)) AS position,
-              (SELECT COALESCE(MAX(log_index) + 1, 0) FROM payment) AS logIndex`,
-    ) as { position: number; logIndex: number };
-    return this.#next;
+  async #newRefusals(refusals: Decisions["refusals"]): Promise<Decisions["refusals"]> {
+    const fresh: typeof refusals = [];
+    for (const refusal of refusals) {
+      const { agent, digest, code } = refusal;
+      const same = (other: typeof refusal): boolean =>
+        other.agent === agent && other.digest === digest && other.code === code;
+      const known = await this.database.get(
+        "SELECT 1 AS known FROM refusal WHERE agent = ? AND digest = ? AND code = ?",
+        agent,
+        digest,
+        code,
+      );
+      if (known === undefined && !fresh.some(same)) fresh.push(refusal);
+    }
+    return fresh;
   }
 
-  /** Nobody else can write during a transaction. */
-  #notice(): void {
-    if (this.#transacting) return;
-    const version = this.database.version();
-    if (version === this.#version) return;
-    this.#version = version;
-    this.#forget();
+  /** What the next payments of these mandates are decided on has changed. */
+  async #touch(agents: readonly Address[]): Promise<void> {
+    if (agents.length === 0) return;
+    await this.database.run(
+      `UPDATE mandate SET version = version + 1 WHERE agent IN ${list(agents.length)}`,
+      ...agents,
+    );
   }
 
-  #forget(): void {
-    this.#next = null;
-    this.#mandates.clear();
-    ++this.#generation;
+  /** The first of so many positions and numbers of receipts. */
+  async #count(lines: number, receipts: number): Promise<{ position: number; logIndex: number }> {
+    const row = await this.database.get(
+      "UPDATE counter SET position = position + ?, log_index = log_index + ? RETURNING position, log_index",
+      lines,
+      receipts,
+    );
+    return { position: Number(row!["position"]) - lines, logIndex: Number(row!["log_index"]) - receipts };
   }
+
+  async #insert(table: string, columns: readonly string[], rows: readonly Value[][]): Promise<void> {
+    if (rows.length === 0) return;
+    const values = rows.map(() => list(columns.length)).join(", ");
+    const unless = table === "refusal" ? " ON CONFLICT DO NOTHING" : "";
+    await this.database.run(`INSERT INTO ${table} (${columns.join(", ")}) VALUES ${values}${unless}`, ...rows.flat());
+  }
+
+  /** What was signed is read once: the rest of the row changes. */
+  #readMandate(row: Columns): MandateRecord {
+    const agent = text(row, "agent") as Address;
+    let signed = this.#signed.get(agent);
+    if (!signed) {
+      signed = {
+        mandate: decode(text(row, "mandate")) as Mandate,
+        terms: JSON.parse(text(row, "terms")) as Terms,
+        unitScale: BigInt(text(row, "unit_scale")),
+      };
+      if (this.#signed.size >= KEPT) this.#signed.delete(this.#signed.keys().next().value!);
+      this.#signed.set(agent, signed);
+    }
+    return {
+      ...signed,
+      settled: { base: BigInt(text(row, "base")), seq: whole(row, "seq"), spent: BigInt(text(row, "spent")) },
+      revokedAt: optional(row["revoked_at"], BigInt),
+      closesAt: whole(row, "closes_at"),
+    };
+  }
+}
+
+const BATCH_STATES: readonly BatchState[] = ["planned", "proving", "proved", "submitted", "settled", "failed"];
+
+const PAYMENT = [
+  ...["position", "at", "log_index", "agent", "seq", "spent", "payee", "amount"],
+  ...["ref", "head", "salt", "digest", "signature", "settle_by"],
+];
+
+function paymentRow(accepted: AcceptedPayment, position: number): Value[] {
+  const { agent, payment, signature, digest, salt, logIndex, settleBy, acceptedAt } = accepted;
+  const { seq, spent, head, line } = payment;
+  return [
+    ...[position, Number(acceptedAt), Number(logIndex), agent, Number(seq), spent.toString()],
+    ...[line.payee, line.amount.toString(), line.ref, head, salt.toString(), digest, signature, Number(settleBy)],
+  ];
+}
+
+const DIRECT = [
+  ...["position", "at", "kind", "agent", "token", "payee", "amount", "nonce"],
+  ...["valid_after", "valid_before", "ref", "digest", "signature", "status"],
+];
+
+function directRow(direct: DirectRecord): Value[] {
+  const { position, acceptedAt, kind, agent, token, payee, amount, nonce, ref, digest, signature, status } = direct;
+  return [
+    ...[position, Number(acceptedAt), kind, agent, token, payee, amount.toString(), nonce],
+    ...[direct.validAfter.toString(), direct.validBefore.toString(), ref, digest, signature, status],
+  ];
+}
+
+const REFUSAL = [
+  ...["position", "at", "rail", "agent", "seq", "spent", "payee", "amount"],
+  ...["ref", "head", "digest", "signature", "code", "message", "details", "advice"],
+];
+
+function refusalRow(refusal: Refusal & { digest: Hex }, position: number): Value[] {
+  const { at, rail, agent, payment, digest, signature, code, message, details, advice } = refusal;
+  const { seq, spent, head, line } = payment;
+  return [
+    ...[position, Number(at), rail, agent, seq?.toString() ?? null, spent?.toString() ?? null],
+    ...[line.payee, line.amount.toString(), line.ref, head, digest, signature, code, message],
+    ...[JSON.stringify(details), advice],
+  ];
 }
 
 /** Of a payment p of mandate m in batch b, at the moment ?1 with the grace ?2. */
@@ -662,10 +758,10 @@ function linesOf(from: string, line: Readonly<Record<string, string>>): string {
   return `SELECT * FROM (
     SELECT ${LINE.map((column) => `${line[column]} AS ${column}`).join(", ")}, m.owner, m.terms
     FROM ${from}
-    WHERE (?3 IS NULL OR ${agent} = ?3) AND (?4 IS NULL OR m.owner = ?4) AND (?5 IS NULL OR ${payee} = ?5 OR ${holder(payee!)} = ?5)
-      AND (?6 IS NULL OR ${kind} = ?6) AND (?7 IS NULL OR ${status} = ?7) AND (?8 IS NULL OR ${rail} = ?8)
-      AND (?9 IS NULL OR ${at} >= ?9) AND (?10 IS NULL OR ${at} <= ?10) AND (?11 IS NULL OR ${position} < ?11)
-      AND (?13 IS NULL OR ?13 IN (${agent}, m.owner, ${payee}, ${holder(payee!)}))
+    WHERE (CAST(?3 AS TEXT) IS NULL OR ${agent} = ?3) AND (CAST(?4 AS TEXT) IS NULL OR m.owner = ?4) AND (CAST(?5 AS TEXT) IS NULL OR ${payee} = ?5 OR ${holder(payee!)} = ?5)
+      AND (CAST(?6 AS TEXT) IS NULL OR ${kind} = ?6) AND (CAST(?7 AS TEXT) IS NULL OR ${status} = ?7) AND (CAST(?8 AS TEXT) IS NULL OR ${rail} = ?8)
+      AND (CAST(?9 AS INTEGER) IS NULL OR ${at} >= ?9) AND (CAST(?10 AS INTEGER) IS NULL OR ${at} <= ?10) AND (CAST(?11 AS INTEGER) IS NULL OR ${position} < ?11)
+      AND (CAST(?13 AS TEXT) IS NULL OR ?13 IN (${agent}, m.owner, ${payee}, ${holder(payee!)}))
     ORDER BY ${position} DESC LIMIT ?12)`;
 }
 
@@ -677,16 +773,18 @@ const LINE = [
 const of = (table: string, columns: readonly string[]): Record<string, string> =>
   Object.fromEntries(columns.map((column) => [column, `${table}.${column}`]));
 const COMMON = ["position", "at", "agent", "payee", "amount", "ref"] as const;
-const NOTHING = Object.fromEntries(
-  ["seq", "code", "reason", "advice", "batch", "tx"].map((column) => [column, "NULL"]),
-);
+const NOTHING = {
+  ...Object.fromEntries(["seq", "code", "reason", "advice", "tx"].map((column) => [column, "CAST(NULL AS TEXT)"])),
+  batch: "CAST(NULL AS INTEGER)",
+};
 
 /** Each kind is cut to what is wanted before they are merged: a page costs the same however long the ledger is. */
-const LEDGER = `SELECT *, json_extract(terms, '$.purpose') AS purpose FROM (
+const LEDGER = `SELECT * FROM (
   ${[
     linesOf("payment AS p JOIN mandate AS m ON m.agent = p.agent LEFT JOIN batch AS b ON b.id = p.batch", {
       ...NOTHING,
-      ...of("p", [...COMMON, "seq", "batch"]),
+      ...of("p", [...COMMON, "batch"]),
+      seq: "CAST(p.seq AS TEXT)",
       kind: "'accepted'",
       rail: "'proved'",
       status: STATUS,
@@ -712,17 +810,6 @@ const LEDGER = `SELECT *, json_extract(terms, '$.purpose') AS purpose FROM (
 /** A batch that is under way shows its newest transaction. */
 const BATCHES = `SELECT *, COALESCE(tx, (SELECT hash FROM outbox WHERE job = 'batch:' || batch.id ORDER BY id DESC LIMIT 1)) AS newest_tx FROM batch`;
 const PAYMENTS = "SELECT * FROM payment";
-
-function readMandate(row: Columns): MandateRecord {
-  return {
-    mandate: decode(text(row, "mandate")) as Mandate,
-    terms: JSON.parse(text(row, "terms")) as Terms,
-    unitScale: BigInt(text(row, "unit_scale")),
-    settled: { base: BigInt(text(row, "base")), seq: whole(row, "seq"), spent: BigInt(text(row, "spent")) },
-    revokedAt: optional(row["revoked_at"], BigInt),
-    closesAt: whole(row, "closes_at"),
-  };
-}
 
 function lineOf(row: Columns): Line {
   return {

@@ -75,9 +75,9 @@ describe("an agent in a browser", function () {
     await site.close();
   });
   beforeEach(async () => {
-    market = await Market.open(new Office(), [origin]);
+    market = await Market.open(await Office.open(), [origin]);
     shop = await market.shop({ cors: origin });
-    market.office.agent("alice");
+    await market.office.agent("alice");
   });
   afterEach(() => market.close());
 
@@ -104,10 +104,11 @@ describe("an agent in a browser", function () {
     await page.goto(origin);
     return page;
   };
-  const paid = (): [bigint, bigint][] =>
-    market.office.store
-      .payments(addressOf("alice"), 1n, 1_000n)
-      .map(({ payment }) => [payment.seq, payment.line.amount]);
+  const paid = async (): Promise<[bigint, bigint][]> =>
+    (await market.office.store.payments(addressOf("alice"), 1n, 1_000n)).map(({ payment }) => [
+      payment.seq,
+      payment.line.amount,
+    ]);
 
   it("pays for what it fetches", async () => {
     const page = await open();
@@ -124,7 +125,7 @@ describe("an agent in a browser", function () {
       { bought: "/t", body: "grüße" },
       { bought: "/t", body: "text=gr%C3%BC%C3%9Fe" },
     ]);
-    expect(paid().map(([seq]) => seq)).to.deep.equal([1n, 2n, 3n, 4n]);
+    expect((await paid()).map(([seq]) => seq)).to.deep.equal([1n, 2n, 3n, 4n]);
   });
 
   for (const book of ["indexedDB", "localStorage"]) {
@@ -141,7 +142,7 @@ describe("an agent in a browser", function () {
       await waiting;
       await page.reload();
       expect(await inPage(page, `return (await agent.fetch(shop + "/")).status;`, book)).to.equal(200);
-      expect(paid()).to.deep.equal([
+      expect(await paid()).to.deep.equal([
         [1n, 7n],
         [2n, 100n],
       ]);
@@ -156,7 +157,7 @@ describe("an agent in a browser", function () {
     const statuses = await Promise.all(tabs.map((tab) => inPage(tab, storm)));
     expect(statuses.flat()).to.deep.equal(Array<number>(15).fill(200));
     expect(market.line.sent, "nobody signed a number twice").to.have.length(15);
-    expect(paid()).to.have.length(15);
+    expect(await paid()).to.have.length(15);
   });
 
   it("refuses in words, and follows no redirect with a payment", async () => {

@@ -46,16 +46,16 @@ describe("an agent's fetch", () => {
   afterEach(() => market.close());
 
   it("pays what a service asks and comes back with its answer", async () => {
-    const [shop, agent] = [await market.shop(), market.agent("alice")];
+    const [shop, agent] = [await market.shop(), await market.agent("alice")];
     const answer = await agent.fetch(`${shop.url}/weather?city=Ulm#today`);
     expect(answer.status).to.equal(200);
     expect(await answer.json()).to.deep.equal({ bought: "/weather?city=Ulm", body: "" });
-    expect(market.paid(agent)).to.have.length(1);
+    expect(await market.paid(agent)).to.have.length(1);
     expect(shop.headers).to.have.length(1);
   });
 
   it("lets free answers through, and 402 answers in other schemes", async () => {
-    const agent = market.agent("alice");
+    const agent = await market.agent("alice");
     const other = { x402Version: 2, resource: { url: "x" }, accepts: [{ scheme: "exact" }] };
     const header = base64(other);
     const shop = await market.shop({
@@ -66,11 +66,11 @@ describe("an agent's fetch", () => {
     });
     expect(await (await agent.fetch(`${shop.url}/free`)).text()).to.equal("free");
     for (const path of ["/other", "/nothing"]) expect((await agent.fetch(shop.url + path)).status).to.equal(402);
-    expect(market.paid(agent)).to.have.length(0);
+    expect(await market.paid(agent)).to.have.length(0);
   });
 
   it("refuses a demand that is damaged", async () => {
-    const agent = market.agent("alice");
+    const agent = await market.agent("alice");
     const damaged = ["%%%", base64({}), base64({ accepts: [{ scheme: "bursar" }] })];
     for (const header of damaged) {
       const shop = await market.shop({ instead: (_paid, _request, reply) => ask(reply, header) });
@@ -90,9 +90,9 @@ describe("an agent's fetch", () => {
         return ask(reply, base64({ ...one, accepts }));
       },
     });
-    const agent = market.agent("alice");
+    const agent = await market.agent("alice");
     expect((await agent.fetch(`${shop.url}/`)).status).to.equal(200);
-    expect(market.paid(agent)[0]).to.include({ amount: 100n });
+    expect((await market.paid(agent))[0]).to.include({ amount: 100n });
   });
 
   describe("sends a body twice as it was", () => {
@@ -113,7 +113,7 @@ describe("an agent's fetch", () => {
     };
     for (const [name, make] of Object.entries(bodies)) {
       it(name, async () => {
-        const [shop, agent] = [await market.shop(), market.agent("alice")];
+        const [shop, agent] = [await market.shop(), await market.agent("alice")];
         const answer = await agent.fetch(`${shop.url}/translate`, { method: "POST", ...make() });
         expect(answer.status).to.equal(200);
         const { body } = (await answer.json()) as { body: string };
@@ -124,7 +124,7 @@ describe("an agent's fetch", () => {
     }
 
     it("of a Request", async () => {
-      const [shop, agent] = [await market.shop(), market.agent("alice")];
+      const [shop, agent] = [await market.shop(), await market.agent("alice")];
       const answer = await agent.fetch(new Request(`${shop.url}/t`, { method: "PUT", body: text }), {
         headers: { "x-trace": "1" },
       });
@@ -132,7 +132,7 @@ describe("an agent's fetch", () => {
     });
 
     it("up to a limit", async () => {
-      const [shop, agent] = [await market.shop(), market.agent("alice", { maxBody: 10 })];
+      const [shop, agent] = [await market.shop(), await market.agent("alice", { maxBody: 10 })];
       const error = await refusalOf(() => agent.fetch(shop.url, { method: "POST", body: "12345678901" }));
       expect(error).to.include({ code: "body-too-large" });
       expect(error.details).to.include({ limit: "10" });
@@ -160,7 +160,7 @@ describe("an agent's fetch", () => {
     for (const [code, { asks, options, price = 100n, overrides = {} }] of Object.entries(cases)) {
       it(`for ${code}, and says what to do`, async () => {
         const shop = await market.shop({ price, asks: (terms) => ({ ...terms, ...asks }) });
-        const agent = market.agent("alice", { overrides });
+        const agent = await market.agent("alice", { overrides });
         const error = await refusalOf(() => agent.fetch(shop.url, {}, options));
         expect(error.code).to.equal(code);
         expect(explain(error)).to.match(new RegExp(`^error: ${code}\nwhat: [^]+\nadvice: .{10}`));
@@ -173,7 +173,7 @@ describe("an agent's fetch", () => {
       const shop = await market.shop({
         asks: (terms) => ({ ...terms, ref: id("the body was changed on its way") as Hex }),
       });
-      const agent = market.agent("alice");
+      const agent = await market.agent("alice");
       const error = await refusalOf(() => agent.fetch(shop.url, { method: "POST", body: "x" }));
       expect(error).to.include({ code: "payment-mismatch" });
     });
@@ -187,7 +187,7 @@ describe("an agent's fetch", () => {
         return paid ? reply.send("ok") : ask(reply, encodePaymentRequired(terms));
       },
     });
-    const agent = market.agent("alice");
+    const agent = await market.agent("alice");
     const url = `${shop.url}/`;
     expect((await refusalOf(() => agent.fetch(url))).code).to.equal("payment-mismatch");
     const ref = requestRef({ method: "GET", url, quote: "q-1" });
@@ -211,21 +211,21 @@ describe("an agent's fetch", () => {
         return ask(reply, encodePaymentRequired({ ...termsFor(url, ref), quote: { quote, signature: "0x1234" } }));
       },
     });
-    const agent = market.agent("alice");
+    const agent = await market.agent("alice");
     for (const path of ["/own", "/other"]) expect((await agent.fetch(shop.url + path)).status).to.equal(200);
     const sent = market.line.sent.map((body) => JSON.parse(body) as { quote?: { signature: Hex } });
     expect(sent.map(({ quote }) => quote?.signature)).to.deep.equal(["0x1234", undefined]);
   });
 
   it("makes 50 ordered payments for 50 requests at once, each for its own", async () => {
-    const [shop, agent] = [await market.shop(), market.agent("alice")];
+    const [shop, agent] = [await market.shop(), await market.agent("alice")];
     const answers = await Promise.all(
       Array.from({ length: 50 }, async (_, index): Promise<unknown> =>
         (await agent.fetch(`${shop.url}/item/${index}`)).json(),
       ),
     );
     expect(answers).to.deep.equal(Array.from({ length: 50 }, (_, index) => ({ bought: `/item/${index}`, body: "" })));
-    const paid = market.paid(agent);
+    const paid = await market.paid(agent);
     expect(paid.map(({ seq }) => seq)).to.deep.equal(Array.from({ length: 50 }, (_, index) => BigInt(index + 1)));
     expect(new Set(paid.map(({ ref }) => ref)).size).to.equal(50);
     expect(new Set(shop.served.map(({ seq }) => seq)).size).to.equal(50);
@@ -233,12 +233,12 @@ describe("an agent's fetch", () => {
 
   it("serves a storm of equal requests one payment each, and stops at the budget", async () => {
     const shop = await market.shop();
-    const agent = market.agent("alice", { overrides: { budget: 1_050n } });
+    const agent = await market.agent("alice", { overrides: { budget: 1_050n } });
     const outcomes = await Promise.allSettled(Array.from({ length: 20 }, () => agent.fetch(`${shop.url}/same`)));
     const failed = outcomes.filter((outcome) => outcome.status === "rejected");
     expect(failed).to.have.length(10);
     for (const { reason } of failed) expect(reason).to.include({ code: "above-budget" });
-    expect(market.paid(agent)).to.have.length(10);
+    expect(await market.paid(agent)).to.have.length(10);
     expect(shop.served).to.have.length(10);
   });
 
@@ -248,11 +248,11 @@ describe("an agent's fetch", () => {
       const shop = await market.shop({
         instead: (paid, request, reply) => (paid && cuts-- > 0 ? cut(request, reply) : undefined),
       });
-      const agent = market.agent("alice");
+      const agent = await market.agent("alice");
       expect((await agent.fetch(`${shop.url}/`)).status).to.equal(200);
       expect(shop.headers).to.have.length(3);
       expect(new Set(shop.headers).size).to.equal(1);
-      expect(market.paid(agent)).to.have.length(1);
+      expect(await market.paid(agent)).to.have.length(1);
     });
 
     it("gives up with the payment and the receipt as evidence, and the next same call takes them", async () => {
@@ -260,7 +260,7 @@ describe("an agent's fetch", () => {
       const shop = await market.shop({
         instead: (paid, request, reply) => (paid && down ? cut(request, reply) : undefined),
       });
-      const agent = market.agent("alice");
+      const agent = await market.agent("alice");
       const error = await notServed(() => agent.fetch(`${shop.url}/`));
       expect(error.code).to.equal("paid-not-served");
       expect(explain(error)).to.include("paid: yes, payment 1 of 0.0001");
@@ -269,9 +269,9 @@ describe("an agent's fetch", () => {
       verifyPaid(error.paid, { domain: DOMAIN, ...line, processor: addressOf("processor"), now: NOW });
       down = false;
       expect((await agent.fetch(`${shop.url}/`)).status).to.equal(200);
-      expect(market.paid(agent)).to.have.length(1);
+      expect(await market.paid(agent)).to.have.length(1);
       expect((await agent.fetch(`${shop.url}/`)).status).to.equal(200);
-      expect(market.paid(agent)).to.have.length(2);
+      expect(await market.paid(agent)).to.have.length(2);
     });
 
     it("tells the caller of a server error and keeps the payment for the next same call", async () => {
@@ -279,22 +279,22 @@ describe("an agent's fetch", () => {
       const shop = await market.shop({
         instead: (paid, _request, reply) => (paid && broken ? reply.status(500).send("oh") : undefined),
       });
-      const agent = market.agent("alice");
+      const agent = await market.agent("alice");
       expect((await agent.fetch(`${shop.url}/`)).status).to.equal(500);
       broken = false;
       expect((await agent.fetch(`${shop.url}/`)).status).to.equal(200);
-      expect(market.paid(agent)).to.have.length(1);
+      expect(await market.paid(agent)).to.have.length(1);
     });
 
     it("does not pay again when asked again", async () => {
       const shop = await market.shop({
         instead: (paid, _request, reply) => (paid ? reply.status(402).send({ code: "receipt-expired" }) : undefined),
       });
-      const agent = market.agent("alice");
+      const agent = await market.agent("alice");
       const error = await notServed(() => agent.fetch(`${shop.url}/`));
       expect(error.details).to.include({ reason: "asked-again" });
       expect(await error.response?.json()).to.deep.equal({ code: "receipt-expired" });
-      expect(market.paid(agent)).to.have.length(1);
+      expect(await market.paid(agent)).to.have.length(1);
     });
 
     it("waits while the payee waits for the settlement, with the same header", async () => {
@@ -308,14 +308,14 @@ describe("an agent's fetch", () => {
           return answer.send({ code: "settlement-pending" });
         },
       });
-      const agent = market.agent("alice", {
+      const agent = await market.agent("alice", {
         patience: { attempts: 5, longest: 10_000 },
         surroundings: { sleep: (milliseconds) => Promise.resolve(void waits.push(milliseconds)) },
       });
       expect((await agent.fetch(`${shop.url}/`)).status).to.equal(200);
       expect(waits).to.deep.equal([7_000, 7_000, 7_000]);
       expect(new Set(shop.headers).size).to.equal(1);
-      expect(market.paid(agent)).to.have.length(1);
+      expect(await market.paid(agent)).to.have.length(1);
     });
 
     it("shows the payment again after any 503 that says when, and leaves other server errors to the caller", async () => {
@@ -326,10 +326,10 @@ describe("an agent's fetch", () => {
             ? reply.status(503).header("retry-after", "1").send({ code: codes.shift() })
             : undefined,
       });
-      const agent = market.agent("alice");
+      const agent = await market.agent("alice");
       expect((await agent.fetch(`${shop.url}/`)).status).to.equal(200);
       expect(new Set(shop.headers).size).to.equal(1);
-      expect(market.paid(agent)).to.have.length(1);
+      expect(await market.paid(agent)).to.have.length(1);
     });
 
     it("does not wait for ever", async () => {
@@ -337,7 +337,7 @@ describe("an agent's fetch", () => {
         instead: (paid, _request, reply) =>
           paid ? reply.status(402).header("retry-after", "9999").send({ code: "settlement-pending" }) : undefined,
       });
-      const agent = market.agent("alice");
+      const agent = await market.agent("alice");
       const error = await notServed(() => agent.fetch(`${shop.url}/`));
       expect(error.details).to.include({ reason: "settlement-pending" });
       expect(shop.headers).to.have.length(4);
@@ -353,12 +353,12 @@ describe("an agent's fetch", () => {
           return reply.status(402).header("retry-after", "9").send({ code: "settlement-pending" });
         },
       });
-      const agent = market.agent("alice", { patience: { longest: 60_000 } });
+      const agent = await market.agent("alice", { patience: { longest: 60_000 } });
       const failure = await agent.fetch(`${shop.url}/`, { signal: stop.signal }).catch((error: unknown) => error);
       expect(String(failure)).to.include("enough");
       pending = false;
       expect((await agent.fetch(`${shop.url}/`)).status).to.equal(200);
-      expect(market.paid(agent)).to.have.length(1);
+      expect(await market.paid(agent)).to.have.length(1);
     });
 
     it("follows no redirect, wherever it leads", async () => {
@@ -367,7 +367,7 @@ describe("an agent's fetch", () => {
         const shop = await market.shop({
           instead: (paid, _request, reply) => (paid ? reply.redirect(`${thief.url}/x`, status) : undefined),
         });
-        const agent = market.agent("alice");
+        const agent = await market.agent("alice");
         const error = await notServed(() => agent.fetch(`${shop.url}/`));
         expect(error.details).to.include({ reason: "redirected" });
         expect(error.message).to.include(thief.url);
@@ -381,12 +381,12 @@ describe("an agent's fetch", () => {
       const shop = await market.shop({
         instead: (_paid, request, reply) => (request.url === "/old" ? reply.redirect("/new", 301) : undefined),
       });
-      const agent = market.agent("alice");
+      const agent = await market.agent("alice");
       expect(await (await agent.fetch(`${shop.url}/old`)).json()).to.include({ bought: "/new" });
     });
 
     it("pays no other origin, and no request that may have become another", async () => {
-      const [agent, other] = [market.agent("alice"), await market.shop()];
+      const [agent, other] = [await market.agent("alice"), await market.shop()];
       const shop = await market.shop({
         instead: (_paid, request, reply) => {
           if (request.url === "/away") return reply.redirect(`${other.url}/`, 307);
@@ -401,24 +401,24 @@ describe("an agent's fetch", () => {
 
     it("leaves a redirect to a caller that handles it", async () => {
       const shop = await market.shop({ instead: (_paid, _request, reply) => reply.redirect("/x", 302) });
-      expect((await market.agent("alice").fetch(shop.url, { redirect: "manual" })).status).to.equal(302);
+      expect((await (await market.agent("alice")).fetch(shop.url, { redirect: "manual" })).status).to.equal(302);
     });
   });
 
   it("goes on through a processor that is down for a while", async () => {
-    const [shop, agent] = [await market.shop(), market.agent("alice")];
+    const [shop, agent] = [await market.shop(), await market.agent("alice")];
     market.line.faults.push("lost", "unanswered", { status: 502, body: "" });
     expect((await agent.fetch(`${shop.url}/`)).status).to.equal(200);
-    expect(market.paid(agent)).to.have.length(1);
+    expect(await market.paid(agent)).to.have.length(1);
   });
 
   it("uses the payment of a call that ended in the processor's silence when it is made again", async () => {
-    const [shop, agent] = [await market.shop(), market.agent("alice")];
+    const [shop, agent] = [await market.shop(), await market.agent("alice")];
     market.line.faults.push("unanswered", "lost", "lost", "lost");
     expect((await refusalOf(() => agent.fetch(`${shop.url}/a`))).code).to.equal("processor-unavailable");
     expect((await agent.fetch(`${shop.url}/b`)).status).to.equal(200);
     expect((await agent.fetch(`${shop.url}/a`)).status).to.equal(200);
-    expect(market.paid(agent)).to.have.length(2);
+    expect(await market.paid(agent)).to.have.length(2);
     expect(shop.served.map(({ seq, url }) => [seq, url])).to.deep.equal([
       [2n, "/b"],
       [1n, "/a"],
@@ -426,7 +426,7 @@ describe("an agent's fetch", () => {
   });
 
   it("passes a failure of the first request on", async () => {
-    const agent = market.agent("alice");
+    const agent = await market.agent("alice");
     const failure = await agent.fetch("http://127.0.0.1:1/").catch((error: unknown) => error);
     expect(failure).to.be.instanceOf(TypeError);
     expect(explain(failure)).to.include("Nothing is known about a payment");
@@ -434,35 +434,35 @@ describe("an agent's fetch", () => {
 
   describe("estimates", () => {
     it("the price and what would be left, without paying", async () => {
-      const [shop, agent] = [await market.shop(), market.agent("alice")];
+      const [shop, agent] = [await market.shop(), await market.agent("alice")];
       const estimate = await agent.estimate(`${shop.url}/`);
       expect(estimate).to.include({ price: 100n, allowed: true, refusal: null, remaining: 99_900n });
-      expect(market.paid(agent)).to.have.length(0);
+      expect(await market.paid(agent)).to.have.length(0);
       expect(await agent.remaining()).to.equal(100_000n);
       expect((await agent.fetch(`${shop.url}/`)).status).to.equal(200);
     });
 
     it("what the processor would refuse, without a refusal in its books", async () => {
       const terms = { version: 1 as const, purpose: "p", categories: [], hosts: [], limits: { unitsPerCall: "99" } };
-      const [shop, agent] = [await market.shop(), market.agent("alice", { terms })];
+      const [shop, agent] = [await market.shop(), await market.agent("alice", { terms })];
       const { price, allowed, refusal } = await agent.estimate(`${shop.url}/`);
       expect({ price, allowed, code: refusal?.code }).to.deep.equal({
         price: 100n,
         allowed: false,
         code: "above-price",
       });
-      expect(market.office.store.refusals(agent.address)).to.have.length(0);
+      expect(await market.office.store.refusals(agent.address)).to.have.length(0);
     });
 
     it("what is refused here", async () => {
-      const [shop, agent] = [await market.shop({ price: 2_000n }), market.agent("alice")];
+      const [shop, agent] = [await market.shop({ price: 2_000n }), await market.agent("alice")];
       expect((await agent.estimate(`${shop.url}/`)).refusal?.code).to.equal("above-payment-cap");
       expect((await agent.estimate(`${shop.url}/`, {}, { maxPrice: 5n })).refusal?.code).to.equal("price-above-limit");
     });
 
     it("nothing for what is free", async () => {
       const shop = await market.shop({ instead: (_paid, _request, reply) => reply.send("free") });
-      expect(await market.agent("alice").estimate(shop.url)).to.include({ price: 0n, allowed: true });
+      expect(await (await market.agent("alice")).estimate(shop.url)).to.include({ price: 0n, allowed: true });
     });
   });
 });

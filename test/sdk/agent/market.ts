@@ -99,7 +99,8 @@ export class Market {
   }
 
   /** @param origins - whose pages may call. */
-  static async open(office = new Office(), origins: readonly string[] = []): Promise<Market> {
+  static async open(given?: Office, origins: readonly string[] = []): Promise<Market> {
+    const office = given ?? (await Office.open());
     const contract = addressOf("a contract");
     const tokens = { tUSD: { address: addressOf("token"), unitScale: 1n } };
     const place = { escrow: contract, settlement: contract, direct: contract, tokens };
@@ -116,13 +117,13 @@ export class Market {
   }
 
   /** An agent whose mandate stands in the books. */
-  agent(
+  async agent(
     name: string,
     settings: AgentSettings & { overrides?: Partial<Mandate>; terms?: Terms; key?: AgentOptions["key"] } = {},
-  ): Agent {
+  ): Promise<Agent> {
     const { overrides = {}, terms = ANYTHING, key = keyOf(name), ...rest } = settings;
     const address = key.address as Address;
-    if (this.office.store.mandate(address) === undefined) this.office.agent(name, overrides, terms);
+    if ((await this.office.store.mandate(address)) === undefined) await this.office.agent(name, overrides, terms);
     return new Agent({
       key,
       processor: this.line.url,
@@ -144,17 +145,18 @@ export class Market {
   }
 
   /** Lines of the processor's books: each is money that moves. */
-  paid(agent: Agent): { seq: bigint; amount: bigint; ref: Hex; payee: Address }[] {
-    return this.office.store
-      .payments(agent.address, 1n, 10_000n)
-      .map(({ payment: { seq, line } }) => ({ seq, ...line }));
+  async paid(agent: Agent): Promise<{ seq: bigint; amount: bigint; ref: Hex; payee: Address }[]> {
+    return (await this.office.store.payments(agent.address, 1n, 10_000n)).map(({ payment: { seq, line } }) => ({
+      seq,
+      ...line,
+    }));
   }
 
   async close(): Promise<void> {
     for (const close of this.#closing) await close();
     this.line.close();
     await this.server.close();
-    this.office.store.close();
+    await this.office.store.close();
   }
 }
 

@@ -66,34 +66,39 @@ describe("an agent's files", () => {
     it("as one whole text, readable by its owner alone", async () => {
       const book = fileBook(path);
       expect(await book.read()).to.equal(null);
-      const agent = market.agent("alice", { book });
+      const agent = await market.agent("alice", { book });
       for (let amount = 1n; amount <= 9n; amount++) await agent.pay(bill(amount));
       expect(await stateOf(fileBook(path))).to.include({ seq: "9", spent: "45", pending: null });
       expect(statSync(path).mode & 0o777).to.equal(0o600);
       expect(existsSync(`${path}.new`)).to.equal(false);
-      expect((await market.agent("alice", { book: fileBook(path) }).pay(bill(1n))).payment.payment.seq).to.equal(10n);
+      expect(
+        (await (await market.agent("alice", { book: fileBook(path) })).pay(bill(1n))).payment.payment.seq,
+      ).to.equal(10n);
     });
 
     it("of one agent alone, undamaged", async () => {
-      await market.agent("alice", { book: fileBook(path) }).pay(bill(1n));
-      const error = await refusalOf(() => market.agent("bob", { book: fileBook(path) }).pay(bill(1n)));
+      await (await market.agent("alice", { book: fileBook(path) })).pay(bill(1n));
+      const error = await refusalOf(async () => (await market.agent("bob", { book: fileBook(path) })).pay(bill(1n)));
       expect(error.advice).to.include("book of its own");
       writeFileSync(path, readFileSync(path, "utf8").slice(0, 50));
-      const damaged = await refusalOf(() => market.agent("alice", { book: fileBook(path) }).pay(bill(1n)));
+      const damaged = await refusalOf(async () =>
+        (await market.agent("alice", { book: fileBook(path) })).pay(bill(1n)),
+      );
       expect(damaged.message).to.include("damaged");
       expect(market.line.sent).to.have.length(1);
     });
 
     it("for agents that share it, in turns", async () => {
-      const agents = Array.from({ length: 3 }, () => market.agent("alice", { book: fileBook(path) }));
+      const one = async (): Promise<ReturnType<typeof market.agent>> => market.agent("alice", { book: fileBook(path) });
+      const agents = [await one(), await one(), await one()];
       await Promise.all(Array.from({ length: 12 }, (_, index) => agents[index % 3]!.pay(bill(BigInt(index + 1)))));
       expect(market.line.sent, "nobody signed a number twice").to.have.length(12);
-      expect(market.paid(agents[0]!)).to.have.length(12);
+      expect(await market.paid(agents[0]!)).to.have.length(12);
     });
 
     it("through a kill in the middle of a payment", async function () {
       this.timeout(60_000);
-      const agent = market.agent("alice", { book: fileBook(path) });
+      const agent = await market.agent("alice", { book: fileBook(path) });
       await agent.pay(bill(1n));
       for (const fault of ["unanswered", "lost"] as const) {
         const waiting = new Promise<void>((resolve) => {
@@ -121,7 +126,7 @@ describe("an agent's files", () => {
         [...digests.values()].every(({ size }) => size === 1),
         "one line for each number",
       ).to.equal(true);
-      expect(market.paid(agent)).to.have.length(digests.size);
+      expect(await market.paid(agent)).to.have.length(digests.size);
     });
   });
 });

@@ -34,7 +34,7 @@ describe("opening a mandate", function () {
   });
   after(async () => {
     await server.close();
-    rail.stop();
+    await rail.stop();
   });
 
   const options = (changes: Partial<OpenMandateOptions> = {}): OpenMandateOptions => ({

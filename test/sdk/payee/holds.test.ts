@@ -38,11 +38,11 @@ for (const [framework, open] of SHOPS) {
       await market.close();
     });
 
-    const buyer = (terms = TERMS, settings: AgentSettings = {}): Agent =>
+    const buyer = async (terms = TERMS, settings: AgentSettings = {}): Promise<Agent> =>
       market.agent("buyer", { terms, onUndelivered: (_paid, reason) => told.push(reason), ...settings });
 
     async function shopWith(holds?: HoldOptions, terms = TERMS, work?: Work): Promise<string> {
-      const mandate = draftMandate(buyer().address, {}, terms);
+      const mandate = draftMandate((await buyer()).address, {}, terms);
       const wall = new Paywall({
         payee: PAYEE.address,
         domain: DOMAIN,
@@ -62,14 +62,14 @@ for (const [framework, open] of SHOPS) {
     }
 
     it("are paid in the payee's place, and each answer carries its signed delivery of what it says", async () => {
-      const agent = buyer();
+      const agent = await buyer();
       const url = await shopWith({ module: MODULE, signer: PAYEE });
       const answer = await agent.fetch(url);
       expect(await answer.clone().text()).to.equal("22 degrees");
       const { paid, delivery } = agent.boughtBy(answer)!;
       const hold = holdOf(MODULE, agent.address, addressIn(PAYEE), HOLDBACK);
       expect(paid.payment.payment.line.payee).to.equal(hold);
-      expect(market.paid(agent).map(({ payee, amount }) => [payee, amount])).to.deep.equal([[hold, 100n]]);
+      expect((await market.paid(agent)).map(({ payee, amount }) => [payee, amount])).to.deep.equal([[hold, 100n]]);
       expect(delivery!.delivery).to.include({ agent: agent.address, seq: 1n, ref: paid.payment.payment.line.ref });
       expect(delivery!.delivery.bodyHash).to.equal(keccak256(toUtf8Bytes("22 degrees")));
       verifySignature(hashDelivery(DOMAIN, delivery!.delivery), delivery!.signature, addressIn(PAYEE));
@@ -77,7 +77,7 @@ for (const [framework, open] of SHOPS) {
     });
 
     it("without a delivery are served too, and the agent is told, and keeps the payment", async () => {
-      const agent = buyer();
+      const agent = await buyer();
       for (const holds of [{ module: MODULE }, { module: MODULE, signer: STRANGER }]) {
         const answer = await agent.fetch(await shopWith(holds));
         expect(answer.status).to.equal(200);
@@ -91,7 +91,7 @@ for (const [framework, open] of SHOPS) {
     });
 
     it("get no delivery of an answer that is a failure", async () => {
-      const agent = buyer();
+      const agent = await buyer();
       const url = await shopWith({ module: MODULE, signer: PAYEE }, TERMS, () => ({ status: 500, text: "broken" }));
       const answer = await agent.fetch(url);
       expect(answer.status).to.equal(500);
@@ -100,18 +100,18 @@ for (const [framework, open] of SHOPS) {
     });
 
     it("that the payee does not take are not paid: not-held, and nothing is spent", async () => {
-      const agent = buyer();
+      const agent = await buyer();
       const others = [undefined, { module: addressOf("another module") }, { module: MODULE, maxHoldback: 3_599n }];
       for (const holds of others) {
         const url = await shopWith(holds);
         expect(await refusalOf(() => agent.fetch(url))).to.include({ code: "not-held" });
         expect(await agent.estimate(url)).to.include({ allowed: false });
       }
-      expect(market.paid(agent)).to.deep.equal([]);
+      expect(await market.paid(agent)).to.deep.equal([]);
     });
 
     it("are refused by a payee that takes none, or none that long", async () => {
-      const agent = buyer();
+      const agent = await buyer();
       const taking = await shopWith({ module: MODULE });
       const { ref } = decodePaymentRequired((await fetch(taking)).headers.get("payment-required")!);
       const paid = await agent.pay({ payee: PAYEE.address, amount: 100n, ref });
@@ -131,7 +131,7 @@ for (const [framework, open] of SHOPS) {
     });
 
     it("are paid at once by an agent whose terms name none", async () => {
-      const agent = buyer(ANYTHING);
+      const agent = await buyer(ANYTHING);
       const answer = await agent.fetch(await shopWith({ module: MODULE, signer: PAYEE }, ANYTHING));
       expect(answer.headers.get(DELIVERY_HEADER)).to.equal(null);
       expect(agent.boughtBy(answer)!.paid.payment.payment.line.payee).to.equal(PAYEE.address);
@@ -140,20 +140,20 @@ for (const [framework, open] of SHOPS) {
 
     it("stand for their payee where the terms limit hosts, and a payment without an answer is sent again as it was", async () => {
       const profile = { address: addressIn(PAYEE), name: "Shop", host: "shop.example", category: "data" };
-      market.office.store.transact(() => market.office.store.putPayee(profile));
+      await market.office.store.transact(() => market.office.store.putPayee(profile));
       const limited = (hosts: string[]): Terms => ({ ...TERMS, hosts });
       const book = memoryBook();
-      const agent = buyer(limited(["shop.example"]), { book, patience: { attempts: 1 } });
+      const agent = await buyer(limited(["shop.example"]), { book, patience: { attempts: 1 } });
       market.line.faults.push("lost");
       const purchase = { payee: PAYEE.address, amount: 5n, ref: ZeroHash };
       expect(await refusalOf(() => agent.pay(purchase))).to.include({ code: "processor-unavailable" });
-      const again = buyer(limited(["shop.example"]), { book });
+      const again = await buyer(limited(["shop.example"]), { book });
       const paid = await again.resume();
       expect(paid?.payment.hold?.payee).to.equal(PAYEE.address);
       const { store } = market.office;
-      expect(store.holderOf(paid!.payment.payment.line.payee)).to.equal(PAYEE.address);
-      expect(store.ledger({ payee: addressIn(PAYEE) }).map(({ amount }) => amount)).to.deep.equal([5n]);
-      const elsewhere = market.agent("elsewhere", { terms: limited(["other.example"]) });
+      expect(await store.holderOf(paid!.payment.payment.line.payee)).to.equal(PAYEE.address);
+      expect((await store.ledger({ payee: addressIn(PAYEE) })).map(({ amount }) => amount)).to.deep.equal([5n]);
+      const elsewhere = await market.agent("elsewhere", { terms: limited(["other.example"]) });
       expect(await refusalOf(() => elsewhere.pay(purchase))).to.include({ code: "off-mission-host" });
       const lost = { ...purchase, payee: addressOf("token") };
       expect(await refusalOf(() => again.pay(lost))).to.include({ code: "payee-impossible" });

@@ -30,8 +30,8 @@ describe("mandates as a payee reads them from the chain", function () {
   before(async () => {
     rail = await TestRail.start();
   });
-  after(() => {
-    rail.stop();
+  after(async () => {
+    await rail.stop();
   });
 
   const source = (options: Parameters<typeof chainMandates>[2] = {}): MandateSource =>

@@ -30,7 +30,7 @@ async function answer(session: Session, output: Output): Promise<void> {
   try {
     const { address } = await session.keys.loadOrCreate("processor");
     const answers = new Answers({
-      store: session.store,
+      store: await session.store(),
       chain: session.chain,
       outbox: await session.outbox(),
       prover,

@@ -84,7 +84,8 @@ function told({ agent, state, closesAt, failure }: Closing): string {
 
 /** Owner and processor are both on this machine: settle, sign, send. */
 async function here(session: Session, output: Output, agent: Address): Promise<Closing> {
-  const { store, chain, domain } = session;
+  const { chain, domain } = session;
+  const store = await session.store();
   const processor = await session.processor();
   const signer = await session.keys.loadOrCreate("processor");
   const closings = new Closings({
@@ -97,7 +98,7 @@ async function here(session: Session, output: Output, agent: Address): Promise<C
     failed: () => undefined,
     now,
   });
-  const close = { agent, seq: processor.status(agent).accepted.seq };
+  const close = { agent, seq: (await processor.status(agent)).accepted.seq };
   const owner = await session.account("owner");
   await closings.request(close, await signClose(owner, domain, close));
   const prover = new Prover();
@@ -108,7 +109,7 @@ async function here(session: Session, output: Output, agent: Address): Promise<C
     prover.close();
   }
   await closings.run();
-  return closings.get(agent)!;
+  return (await closings.get(agent))!;
 }
 
 async function elsewhere(session: Session, agent: Address, url: string): Promise<Closing> {

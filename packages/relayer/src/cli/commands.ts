@@ -45,6 +45,7 @@ import { createLogger } from "../log.ts";
 import { visible } from "../plain-text.ts";
 import { Profiles } from "../profiles.ts";
 import type { BatchRecord, LedgerEntry, LedgerFilter, PayeeProfile } from "../records.ts";
+import type { Store } from "../store.ts";
 import { SERVICE_DEFAULTS, startService } from "../service.ts";
 import { explained } from "./bonds.ts";
 import { ledgerTable, progress, report, short, table, time, type Output } from "./report.ts";
@@ -100,26 +101,29 @@ export async function deposit(session: Session, output: Output, units: bigint, t
   );
 }
 
-export function addPayee(session: Session, output: Output, profile: PayeeProfile): Promise<void> {
-  session.store.transact(() => session.store.putPayee(profile));
+export async function addPayee(session: Session, output: Output, profile: PayeeProfile): Promise<void> {
+  await (await session.store()).putPayee(profile);
   report(output, profile, `${profile.name} is ${profile.address} at ${profile.host}, category ${profile.category}.`);
   return Promise.resolve();
 }
 
-export function approvePayee(session: Session, output: Output, payee: Address): Promise<void> {
-  const { store } = session;
-  const profile = store.transact(() => {
-    const approved = new Profiles(store.database).approve(payee);
-    store.putPayee(approved);
+export async function approvePayee(session: Session, output: Output, payee: Address): Promise<void> {
+  const store = await session.store();
+  const profile = await store.transact(async () => {
+    const approved = await new Profiles(store.database).approve(payee);
+    await store.putPayee(approved);
     return approved;
   });
   report(output, profile, `${profile.name} is ${payee} at ${profile.host}, category ${profile.category}.`);
   return Promise.resolve();
 }
 
-export function listPayees(session: Session, output: Output): Promise<void> {
-  const known = session.store.payees().map((profile) => ({ ...profile, state: "approved" }));
-  const waiting = new Profiles(session.store.database).waiting().map((profile) => ({ ...profile, state: "pending" }));
+export async function listPayees(session: Session, output: Output): Promise<void> {
+  const known = (await (await session.store()).payees()).map((profile) => ({ ...profile, state: "approved" }));
+  const waiting = (await new Profiles((await session.store()).database).waiting()).map((profile) => ({
+    ...profile,
+    state: "pending",
+  }));
   const payees = [...known, ...waiting];
   report(
     output,
@@ -256,11 +260,11 @@ export function plainWords(mandate: Mandate, terms: Terms): string {
 
 export async function showMandate(session: Session, output: Output, agent: Address): Promise<void> {
   const onChain = await session.chain.mandate(agent);
-  const record = session.store.mandate(agent);
+  const record = await (await session.store()).mandate(agent);
   if (onChain.state === "none") {
     throw new BursarError("mandate-unknown", `No mandate of ${agent} on this chain.`, { value: agent });
   }
-  const accepted = record ? (await session.processor()).status(agent).accepted : null;
+  const accepted = record ? (await (await session.processor()).status(agent)).accepted : null;
   const lines = [
     ["state", onChain.state],
     ["owner", onChain.owner],
@@ -280,13 +284,14 @@ export async function showMandate(session: Session, output: Output, agent: Addre
 }
 
 export async function revokeMandate(session: Session, output: Output, agent: Address): Promise<void> {
-  const { chain, store, domain } = session;
+  const { chain, domain } = session;
+  const store = await session.store();
   const owner = await session.account("owner");
   const processor = await session.processor();
-  const known = store.mandate(agent) !== undefined;
-  const afterSeq = known ? processor.tail(agent).position.seq : (await chain.mandate(agent)).seq;
+  const known = (await store.mandate(agent)) !== undefined;
+  const afterSeq = known ? (await processor.tail(agent)).position.seq : (await chain.mandate(agent)).seq;
   const revocation = { agent, afterSeq };
-  if (known) processor.revoke(revocation, await signRevocation(owner, domain, revocation));
+  if (known) await processor.revoke(revocation, await signRevocation(owner, domain, revocation));
   const mined = await (await chain.registry.connect(owner).revoke(agent, afterSeq)).wait();
   const { closesAt } = await chain.mandate(agent);
   report(
@@ -320,7 +325,7 @@ export async function pay(
   );
   const state = existsSync(path) ? { state: parseLedgerState(JSON.parse(readFileSync(path, "utf8"))) } : {};
   const ledger = new AgentLedger({ domain: session.domain, agent, secret: saltSecret(wallet), ...state });
-  const dispute = session.store.mandate(agent)?.terms.dispute;
+  const dispute = (await (await session.store()).mandate(agent))?.terms.dispute;
   const hold = dispute && { payee, holdback: BigInt(dispute.holdback) };
   const account = hold === undefined ? payee : holdOf(dispute!.module, agent, payee, hold.holdback);
   const { payment, salt } = ledger.draft({ payee: account, amount, ref: refOf(purchase) });
@@ -401,7 +406,7 @@ export async function batch(session: Session, output: Output): Promise<void> {
   const prover = new Prover();
   try {
     const settler = await session.settler(prover);
-    const planned = session.store.batches(["planned", "proving"])[0] ?? settler.plan();
+    const planned = (await (await session.store()).batches(["planned", "proving"]))[0] ?? (await settler.plan());
     if (!planned) {
       report(output, null, "No payment waits.");
       return;
@@ -425,7 +430,7 @@ export async function settle(session: Session, output: Output): Promise<void> {
   const prover = new Prover();
   try {
     const settler = await session.settler(prover);
-    const open = session.store.batches(["planned", "proving", "proved", "submitted"]);
+    const open = await (await session.store()).batches(["planned", "proving", "proved", "submitted"]);
     const ended: BatchRecord[] = [];
     for (const { id, state } of open) {
       progress(output, `batch ${id} is ${state}`);
@@ -454,9 +459,9 @@ export async function payout(session: Session, output: Output, payee: Address, t
   );
 }
 
-export function status(session: Session, output: Output): Promise<void> {
-  const counts = session.store.counts();
-  const batches = session.store.batches();
+export async function status(session: Session, output: Output): Promise<void> {
+  const counts = await (await session.store()).counts();
+  const batches = await (await session.store()).batches();
   const text = [
     `${counts.mandates} mandates, ${counts.payments} payments accepted (${counts.unbatched} in no batch), ${counts.refusals} refused`,
     batches.length === 0 ? "no batches" : batchTable(batches),
@@ -465,30 +470,40 @@ export function status(session: Session, output: Output): Promise<void> {
   return Promise.resolve();
 }
 
-export function ledger(session: Session, output: Output, filter: LedgerFilter, csv: boolean): Promise<void> {
-  const { store } = session;
+export async function ledger(session: Session, output: Output, filter: LedgerFilter, csv: boolean): Promise<void> {
+  const store = await session.store();
   if (csv) {
-    const page = (before = filter.before): LedgerEntry[] => store.ledger({ ...filter, before, limit: 1_000 });
-    for (const line of csvLines(page)) output.out(line.trimEnd());
-    return Promise.resolve();
+    const lines = csvLines((before = filter.before) => store.ledger({ ...filter, before, limit: 1_000 }));
+    for await (const line of lines) output.out(line.trimEnd());
+    return;
   }
-  const entries = store.ledger(filter);
+  const entries = await store.ledger(filter);
+  const names = await payeeNames(store, entries);
   report(
     output,
     entries,
-    ledgerTable(entries, (payee) => store.payee(store.holderOf(payee as Address))?.name ?? short(payee)),
+    ledgerTable(entries, (payee) => names.get(payee) ?? short(payee)),
   );
-  return Promise.resolve();
 }
 
-export function createKey(session: Session, output: Output, name: string, scope: KeyScope): Promise<void> {
-  const created = new ApiKeys(session.store.database, now).create(name, scope);
+/** What the payees of some lines are called, or the payees whose holds were paid. */
+async function payeeNames(store: Store, entries: readonly LedgerEntry[]): Promise<Map<string, string>> {
+  const names = new Map<string, string>();
+  for (const payee of new Set(entries.map((entry) => entry.payee))) {
+    const profile = await store.payee(await store.holderOf(payee));
+    if (profile) names.set(payee, profile.name);
+  }
+  return names;
+}
+
+export async function createKey(session: Session, output: Output, name: string, scope: KeyScope): Promise<void> {
+  const created = await new ApiKeys((await session.store()).database, now).create(name, scope);
   report(output, { ...created, name, scope }, `Key ${created.id} of ${scope}. It is shown once:\n${created.key}`);
   return Promise.resolve();
 }
 
-export function listKeys(session: Session, output: Output): Promise<void> {
-  const keys = new ApiKeys(session.store.database, now).list();
+export async function listKeys(session: Session, output: Output): Promise<void> {
+  const keys = await new ApiKeys((await session.store()).database, now).list();
   const rows = keys.map((key) => [
     String(key.id),
     key.name,
@@ -500,8 +515,8 @@ export function listKeys(session: Session, output: Output): Promise<void> {
   return Promise.resolve();
 }
 
-export function revokeKey(session: Session, output: Output, id: number): Promise<void> {
-  new ApiKeys(session.store.database, now).revoke(id);
+export async function revokeKey(session: Session, output: Output, id: number): Promise<void> {
+  await new ApiKeys((await session.store()).database, now).revoke(id);
   report(output, { id }, `Key ${id} is revoked.`);
   return Promise.resolve();
 }
@@ -537,7 +552,7 @@ export async function serve(session: Session, output: Output, options: ServeOpti
       config,
       chain: session.chain,
       provider: session.provider,
-      store: session.store,
+      store: await session.store(),
       signer: await session.account("processor"),
       prover,
       logger: createLogger(logLevel, process.stdout),

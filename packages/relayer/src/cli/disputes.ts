@@ -354,8 +354,8 @@ async function list(
 type Pair = Readonly<{ agent: Address; payee: Address }>;
 
 /** The holdback as named, or as the mandate's terms say. @throws BursarError `malformed-input` */
-function holdFor(session: Session, pair: Pair, { holdback }: HoldOptions): Pair & { holdback: bigint } {
-  const seconds = holdback ?? session.store.mandate(pair.agent)?.terms.dispute?.holdback;
+async function holdFor(session: Session, pair: Pair, { holdback }: HoldOptions): Promise<Pair & { holdback: bigint }> {
+  const seconds = holdback ?? (await (await session.store()).mandate(pair.agent))?.terms.dispute?.holdback;
   if (seconds !== undefined) return { ...pair, holdback: BigInt(seconds) };
   throw new BursarError(
     "malformed-input",
@@ -375,7 +375,7 @@ async function move(
   pair: Pair,
   options: HoldOptions,
 ): Promise<void> {
-  const hold = holdFor(session, pair, options);
+  const hold = await holdFor(session, pair, options);
   const module = session.chain.disputes.connect(await session.account("sweeper"));
   await sent(session, call === "collect" ? module.collect(hold) : module.release(hold, PARTS));
   await showHold(session, output, pair, options);
@@ -383,7 +383,7 @@ async function move(
 
 async function showHold(session: Session, output: Output, pair: Pair, options: HoldOptions): Promise<void> {
   const { disputes, registry, escrow } = session.chain;
-  const hold = holdFor(session, pair, options);
+  const hold = await holdFor(session, pair, options);
   const account = await disputes.holdOf(hold.agent, hold.payee, hold.holdback);
   const [state, token] = await Promise.all([disputes.holdStateOf(account), registry.tokenOf(hold.agent)]);
   const [balance, scale] = await Promise.all([escrow.balanceOf(token, account), escrow.unitScale(token)]);

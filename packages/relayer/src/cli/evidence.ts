@@ -72,7 +72,7 @@ export async function makeEvidence(
     version: 1,
     domain: toWire(session.domain),
     agent,
-    ...whoseAccount(session, agent, paid.payment.payment.line.payee, options),
+    ...(await whoseAccount(session, agent, paid.payment.payment.line.payee, options)),
     purchase: purchaseOf(paid),
     ...(before === null ? {} : { earlier: purchaseOf(before) }),
     ...(quote === undefined ? {} : { quote: toWire(parseWire(signedQuoteSchema, readJson(quote))) }),
@@ -198,8 +198,8 @@ function readPaid(path: string): PaidRequest {
 
 /** @throws BursarError `not-found` for a payment that this machine did not accept. */
 async function ofBooks(session: Session, agent: Address, seq: bigint): Promise<PaidRequest> {
-  const accepted = session.store.payment(agent, seq);
-  const receipt = accepted && (await session.processor()).receipt(agent, seq);
+  const accepted = await (await session.store()).payment(agent, seq);
+  const receipt = accepted && (await (await session.processor()).receipt(agent, seq));
   if (!accepted || !receipt) {
     throw new BursarError(
       "not-found",
@@ -229,16 +229,17 @@ function purchaseOf({ payment, receipt }: PaidRequest): Evidence["purchase"] {
  * The payee whose hold, or own account, was paid: as named, or one that this machine knows.
  * @throws BursarError `payment-mismatch`
  */
-function whoseAccount(
+async function whoseAccount(
   session: Session,
   agent: Address,
   account: Address,
   { payee, holdback }: EvidenceOptions,
-): Pick<Evidence, "payee" | "hold"> {
-  const terms = session.store.mandate(agent)?.terms.dispute;
+): Promise<Pick<Evidence, "payee" | "hold">> {
+  const terms = (await (await session.store()).mandate(agent))?.terms.dispute;
   const module = terms?.module ?? session.rail.disputes;
   const seconds = holdback === undefined ? terms?.holdback : String(holdback);
-  const candidates = payee === undefined ? session.store.payees().map(({ address }) => address) : [payee];
+  const candidates =
+    payee === undefined ? (await (await session.store()).payees()).map(({ address }) => address) : [payee];
   if (module !== undefined && seconds !== undefined) {
     const found = candidates.find((one) => holdOf(module, agent, one, BigInt(seconds)) === account);
     if (found !== undefined) return { payee: found, hold: { module, holdback: seconds } };

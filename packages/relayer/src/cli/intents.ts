@@ -306,7 +306,8 @@ async function deskOf(session: Session, url: string | undefined): Promise<Desk> 
 const PATIENCE = 300_000;
 
 async function localIntents(session: Session): Promise<Intents> {
-  const { domain, store, chain, provider, options } = session;
+  const { domain, chain, provider, options } = session;
+  const store = await session.store();
   const { confirmations } = options;
   return new Intents({
     domain,

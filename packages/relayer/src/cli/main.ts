@@ -69,7 +69,7 @@ function build(output: Output): Command {
       try {
         await work(session, ...args);
       } finally {
-        session.close();
+        await session.close();
       }
     };
 

@@ -19,6 +19,8 @@ export interface SessionOptions {
   rpc: string;
   /** Folder of keys, ledgers and the processor's database. */
   home: string;
+  /** `postgres://…`, or the path of an SQLite file; a file in the home unless given. */
+  database?: string | undefined;
   /** Folder of deployment records. */
   deployments: string;
   /** Protects the keys. */
@@ -40,7 +42,7 @@ export class Session {
   readonly genesis: string;
   readonly local: boolean;
   readonly keys: Keyring;
-  #store: Store | undefined;
+  #store: Promise<Store> | undefined;
 
   private constructor(options: SessionOptions, connection: Awaited<ReturnType<typeof connect>>) {
     this.options = options;
@@ -55,8 +57,8 @@ export class Session {
     return new Session(options, await connect(options.rpc));
   }
 
-  close(): void {
-    this.#store?.close();
+  async close(): Promise<void> {
+    await (await this.#store)?.close();
     this.provider.destroy();
   }
 
@@ -73,13 +75,12 @@ export class Session {
     return new Chain(this.rail, this.provider, this.options.confirmations);
   }
 
-  /** One database for each registry: a new deployment begins a new ledger. */
-  get store(): Store {
+  /** The books: where `--database` says, or in a file for each registry, since a new deployment begins a new ledger. */
+  store(): Promise<Store> {
     if (!this.#store) {
       mkdirSync(this.options.home, { recursive: true, mode: 0o700 });
-      this.#store = new Store(
-        join(this.options.home, `processor-${this.chainId}-${this.rail.registry.slice(2, 10)}.db`),
-      );
+      const file = join(this.options.home, `processor-${this.chainId}-${this.rail.registry.slice(2, 10)}.db`);
+      this.#store = Store.open(this.options.database ?? file);
     }
     return this.#store;
   }
@@ -87,7 +88,8 @@ export class Session {
   async processor(): Promise<Processor> {
     const { settleWithin } = this.options;
     const key = receiptKey(await this.keys.loadOrCreate("processor"));
-    const { domain, store, chain } = this;
+    const { domain, chain } = this;
+    const store = await this.store();
     const gate = await payeeGateOf(chain, now);
     return new Processor({ domain, store, chain, key, settleWithin, impossible: chain.contracts, gate, now });
   }
@@ -95,13 +97,15 @@ export class Session {
   /** The one sender of the processor's transactions. */
   async outbox(): Promise<Outbox> {
     const signer = await this.account("processor");
-    const { store, provider } = this;
+    const { provider } = this;
+    const store = await this.store();
     const { confirmations } = this.options;
     return new Outbox({ store, provider, signer, confirmations, replaceAfter: 60n, pollInterval: 500, now, sleep });
   }
 
   async settler(prover: BatchProver): Promise<Settler> {
-    const { store, chain, domain } = this;
+    const { chain, domain } = this;
+    const store = await this.store();
     return new Settler({
       domain,
       store,

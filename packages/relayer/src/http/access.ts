@@ -22,7 +22,7 @@ export class Readers {
   }
 
   /** @throws BursarError `unauthorised` */
-  who(request: FastifyRequest): KeyScope {
+  async who(request: FastifyRequest): Promise<KeyScope> {
     const { domain, keys, now } = this.#options;
     const header = request.headers.authorization;
     if (header === undefined) {
@@ -38,8 +38,8 @@ export class Readers {
   }
 
   /** Whether who asks may read a mandate. @throws BursarError `unauthorised` */
-  mayRead(request: FastifyRequest, { owner, agent }: Pick<Mandate, "owner" | "agent">): boolean {
-    return concerns(this.who(request), owner, agent);
+  async mayRead(request: FastifyRequest, { owner, agent }: Pick<Mandate, "owner" | "agent">): Promise<boolean> {
+    return concerns(await this.who(request), owner, agent);
   }
 }
 

@@ -80,9 +80,9 @@ export function aep2Routes({ processor, settler, store, domain, key, settleWithi
       async (request, reply) => {
         try {
           const signed = parseWire(signedDebitSchema, request.body);
-          const { unitScale } = store.mandateOf(signed.mandate.owner);
+          const { unitScale } = await store.mandateOf(signed.mandate.owner);
           const payment = debitPayment(domain, unitScale, signed);
-          const before = processor.direct(payment.kind, payment.agent, payment.nonce);
+          const before = await processor.direct(payment.kind, payment.agent, payment.nonce);
           const record = await processor.acceptDirect(payment);
           // What cannot be settled now is settled by the processor's next run.
           void settler.run().catch(() => undefined);

@@ -88,10 +88,10 @@ export function disputeRoutes({ chain, book, readers, now }: DisputeRoutesOption
         }),
       },
       async (request) => {
-        const who = readers.who(request);
+        const who = await readers.who(request);
         const checked = await checkEvidence(chain, request.body as Evidence);
         if (!concerns(who, checked.owner, checked.agent, checked.payee)) throw forbidden();
-        book.keep(checked, who, now());
+        await book.keep(checked, who, now());
         return { hash: checked.hash };
       },
     );
@@ -108,9 +108,9 @@ export function disputeRoutes({ chain, book, readers, now }: DisputeRoutesOption
         }),
       },
       async (request, reply) => {
-        const who = readers.who(request);
+        const who = await readers.who(request);
         const { hash } = parseWire(hashSchema, request.params);
-        const kept = book.get(hash);
+        const kept = await book.get(hash);
         if (kept === undefined) throw who === "operator" ? unknown(hash) : forbidden();
         const { owner, agent, payee } = kept;
         const mayRead =

@@ -68,8 +68,8 @@ export function ledgerRoutes(processor: Processor, readers: Readers): Routes {
           errors: ["unauthorised", "malformed-input"],
         }),
       },
-      (request, reply) => {
-        const who = readers.who(request);
+      async (request, reply) => {
+        const who = await readers.who(request);
         const { format, limit = 100, ...asked } = parseWire(querySchema, request.query);
         const filter = who === "operator" ? asked : { ...asked, party: who };
         if (format === "csv") {
@@ -78,7 +78,7 @@ export function ledgerRoutes(processor: Processor, readers: Readers): Routes {
           );
           return reply.type("text/csv; charset=utf-8").send(Readable.from(lines));
         }
-        const entries = processor.ledger({ ...filter, limit });
+        const entries = await processor.ledger({ ...filter, limit });
         return reply.send(toWire({ entries, next: nextOf(entries, limit) }));
       },
     );

@@ -60,7 +60,7 @@ export function mandateRoutes(processor: Processor, readers: Readers): Routes {
         const { mandate, terms } = parseWire(registrationSchema, request.body);
         await processor.register(mandate, terms);
         const { agent } = mandate;
-        return reply.status(201).send({ agent, state: processor.status(agent).state });
+        return reply.status(201).send({ agent, state: (await processor.status(agent)).state });
       },
     );
 
@@ -75,11 +75,11 @@ export function mandateRoutes(processor: Processor, readers: Readers): Routes {
           errors: ["unauthorised", "forbidden", "mandate-unknown"],
         }),
       },
-      (request) => {
-        const who = readers.who(request);
+      async (request) => {
+        const who = await readers.who(request);
         const { agent } = parseWire(agentSchema, request.params);
-        const shown = who === "operator" || who === agent || processor.knows(agent);
-        const status = shown ? processor.status(agent) : null;
+        const shown = who === "operator" || who === agent || (await processor.knows(agent));
+        const status = shown ? await processor.status(agent) : null;
         if (status === null || !concerns(who, agent, status.mandate.owner)) throw forbidden();
         return toWire(status);
       },
@@ -96,11 +96,11 @@ export function mandateRoutes(processor: Processor, readers: Readers): Routes {
           errors: ["unauthorised", "forbidden", "mandate-unknown"],
         }),
       },
-      (request) => {
-        const who = readers.who(request);
+      async (request) => {
+        const who = await readers.who(request);
         const { agent } = parseWire(agentSchema, request.params);
         if (!concerns(who, agent)) throw forbidden();
-        return toWire({ ...processor.tail(agent).position, last: processor.last(agent) });
+        return toWire({ ...(await processor.tail(agent)).position, last: await processor.last(agent) });
       },
     );
 
@@ -115,11 +115,11 @@ export function mandateRoutes(processor: Processor, readers: Readers): Routes {
           errors: ["mandate-unknown", "signature-signer"],
         }),
       },
-      (request) => {
+      async (request) => {
         const { revocation, signature } = parseWire(signedRevocationSchema, request.body);
-        processor.revoke(revocation, signature);
+        await processor.revoke(revocation, signature);
         const { agent } = revocation;
-        return { agent, state: processor.status(agent).state };
+        return { agent, state: (await processor.status(agent)).state };
       },
     );
   };

@@ -91,15 +91,15 @@ export class Metrics implements ProcessorEvents {
   server(): FastifyInstance {
     const server = fastify();
     server.get("/metrics", async (_request, reply) => {
-      this.#readBooks();
+      await this.#readBooks();
       return reply.type(this.#registry.contentType).send(await this.#registry.metrics());
     });
     return server;
   }
 
   /** Once for all gauges: payments wait while the books are read. */
-  #readBooks(): void {
-    const { payments, units, oldest, batches } = this.#store.backlog();
+  async #readBooks(): Promise<void> {
+    const { payments, units, oldest, batches } = await this.#store.backlog();
     this.#unsettled.set(payments);
     this.#units.set(Number(units));
     this.#age.set(oldest === null ? 0 : Number(this.#now() - oldest));

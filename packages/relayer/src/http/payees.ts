@@ -51,7 +51,7 @@ export function payeeRoutes(processor: Processor, store: Pick<Store, "payee">, p
           errors: ["malformed-input", "signature-signer", "profile-stale"],
         }),
       },
-      (request, reply) => {
+      async (request, reply) => {
         const { profile, signature } = parseWire(applicationSchema, request.body);
         verifySignature(hashProfile(processor.domain, profile), signature, profile.payee);
         const latest = processor.now() + CLOCK_SLACK;
@@ -63,7 +63,7 @@ export function payeeRoutes(processor: Processor, store: Pick<Store, "payee">, p
             "Check the clock and sign it again.",
           );
         }
-        profiles.apply({ ...profile, signature });
+        await profiles.apply({ ...profile, signature });
         return reply.status(202).send({ payee: profile.payee, state: "pending" });
       },
     );
@@ -79,9 +79,9 @@ export function payeeRoutes(processor: Processor, store: Pick<Store, "payee">, p
           errors: ["not-found"],
         }),
       },
-      (request) => {
+      async (request) => {
         const { address } = parseWire(addressParams, request.params);
-        const profile = store.payee(address);
+        const profile = await store.payee(address);
         if (profile) return { ...profile };
         throw new BursarError("not-found", `The operator vouches for no profile of ${address}.`, { value: address });
       },

@@ -100,11 +100,11 @@ export function paymentRoutes(processor: Processor, readers: Readers): Routes {
           errors: ["unauthorised", "forbidden", "not-found"],
         }),
       },
-      (request) => {
-        const who = readers.who(request);
+      async (request) => {
+        const who = await readers.who(request);
         const { agent, seq } = parseWire(placeSchema, request.params);
-        const payment = processor.payment(agent, seq);
-        if (!concerns(who, agent, ...partiesOf(processor, agent, payment))) throw forbidden();
+        const payment = await processor.payment(agent, seq);
+        if (!concerns(who, agent, ...(await partiesOf(processor, agent, payment)))) throw forbidden();
         if (payment !== undefined) return toWire(payment);
         throw new BursarError("not-found", `There is no payment ${seq} of ${agent}.`, { value: seq });
       },
@@ -113,7 +113,7 @@ export function paymentRoutes(processor: Processor, readers: Readers): Routes {
 }
 
 /** Who else than the agent may know of a payment, or that there is none: its owner, and the payee of one that there is. */
-function partiesOf(processor: Processor, agent: Address, payment: PaymentView | undefined): Address[] {
-  const owner = processor.knows(agent) ? [processor.status(agent).mandate.owner] : [];
-  return payment === undefined ? owner : [...owner, payment.payee, processor.holderOf(payment.payee)];
+async function partiesOf(processor: Processor, agent: Address, payment: PaymentView | undefined): Promise<Address[]> {
+  const owner = (await processor.knows(agent)) ? [(await processor.status(agent)).mandate.owner] : [];
+  return payment === undefined ? owner : [...owner, payment.payee, await processor.holderOf(payment.payee)];
 }

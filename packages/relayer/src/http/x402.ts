@@ -266,7 +266,7 @@ function exactScheme(options: X402RoutesOptions, network: string, servings: Serv
   const { processor, settler, store, domain, direct, timeout = TIMEOUT } = options;
   const chain: DirectDomain = { chainId: domain.chainId, direct };
 
-  function read(request: PaymentRequest) {
+  async function read(request: PaymentRequest) {
     const { accepted, payload } = request.paymentPayload;
     const required = request.paymentRequirements;
     expectSame(accepted, required, network);
@@ -275,7 +275,7 @@ function exactScheme(options: X402RoutesOptions, network: string, servings: Serv
     const { from, to, value } = signed.authorization;
     same("payment-mismatch", "payTo", to, required.payTo);
     same("payment-mismatch", "amount", value, required.amount);
-    const { mandate, unitScale } = store.mandateOf(from);
+    const { mandate, unitScale } = await store.mandateOf(from);
     expectSigningDomain(accepted, mandate.token);
     expectSigningDomain(required, mandate.token);
     return transferPayment(chain, { token: mandate.token, unitScale }, signed);
@@ -283,9 +283,9 @@ function exactScheme(options: X402RoutesOptions, network: string, servings: Serv
 
   return {
     async verify(request) {
-      const payment = read(request);
+      const payment = await read(request);
       await processor.checkDirect(payment);
-      const record = processor.direct(payment.kind, payment.agent, payment.nonce);
+      const record = await processor.direct(payment.kind, payment.agent, payment.nonce);
       if (record?.status === "failed") throw new BursarError("transaction-failed", failureOf(record));
       const serving = servings.of(payment.digest, isOpen(record));
       if (isTold(serving)) {
@@ -294,8 +294,8 @@ function exactScheme(options: X402RoutesOptions, network: string, servings: Serv
       serving.verified += 1;
     },
     async settle(request) {
-      const payment = read(request);
-      const before = processor.direct(payment.kind, payment.agent, payment.nonce);
+      const payment = await read(request);
+      const before = await processor.direct(payment.kind, payment.agent, payment.nonce);
       const accepted = await processor.acceptDirect(payment);
       const serving = servings.of(payment.digest, isOpen(before));
       const record = await settler.settled(accepted, { timeout });
@@ -312,7 +312,7 @@ function exactScheme(options: X402RoutesOptions, network: string, servings: Serv
 function bursarScheme(options: X402RoutesOptions, network: string, servings: Servings): Scheme {
   const { processor, store, domain, address, now } = options;
 
-  function read(request: PaymentRequest) {
+  async function read(request: PaymentRequest) {
     const { accepted, payload } = request.paymentPayload;
     const required = request.paymentRequirements;
     expectSame(accepted, required, network);
@@ -320,7 +320,7 @@ function bursarScheme(options: X402RoutesOptions, network: string, servings: Ser
     same("wrong-contract", "registry", extra.registry, domain.registry);
     const paid = parseWire(paidSchema, payload);
     const { agent, payment } = paid.payment;
-    const { mandate, unitScale } = store.mandateOf(agent);
+    const { mandate, unitScale } = await store.mandateOf(agent);
     same("wrong-token", "asset", required.asset, mandate.token);
     verifyPaid(paid, {
       domain,
@@ -331,7 +331,7 @@ function bursarScheme(options: X402RoutesOptions, network: string, servings: Ser
       now: now(),
     });
     const digest = hashReceipt(domain, paid.receipt.receipt);
-    const booked = processor.receipt(agent, payment.seq);
+    const booked = await processor.receipt(agent, payment.seq);
     if (booked === undefined || hashReceipt(domain, booked.receipt) !== digest) {
       throw new BursarError("receipt-invalid", "The books hold another payment at this number, or none.", {
         value: digest,
@@ -341,14 +341,14 @@ function bursarScheme(options: X402RoutesOptions, network: string, servings: Ser
   }
 
   return {
-    verify(request) {
-      const { serving } = read(request);
+    async verify(request) {
+      const { serving } = await read(request);
       if (serving.told) throw new BursarError("receipt-used", "The receipt has paid for a request already.");
       serving.verified += 1;
     },
-    settle(request) {
-      const { agent, seq, serving } = read(request);
-      const transaction = processor.payment(agent, seq)?.transaction ?? null;
+    async settle(request) {
+      const { agent, seq, serving } = await read(request);
+      const transaction = (await processor.payment(agent, seq))?.transaction ?? null;
       return Promise.resolve({ status: "paid", transaction, serving });
     },
   };

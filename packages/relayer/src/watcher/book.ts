@@ -1,11 +1,13 @@
 import { BursarError, toWire, type Address, type Hex } from "@bursar/protocol";
 import { DatabaseSync } from "node:sqlite";
 
-import { Database, type Columns } from "../database.ts";
+import type { Columns, Queries } from "../database.ts";
 import { addTransaction, OUTBOX_SCHEMA, transactionsOf, type OutboxBook } from "../outbox-book.ts";
 import type { OutboxEntry } from "../records.ts";
 import type { Alert } from "./alerts.ts";
 import type { ReceiptState } from "./follow.ts";
+import { SqliteEngine } from "../sqlite.ts";
+import { SqliteFile } from "../sqlite-file.ts";
 import { readReceipted, type Watched } from "./receipt.ts";
 
 const SCHEMA = `
@@ -64,7 +66,7 @@ CREATE TABLE IF NOT EXISTS place (
   position INTEGER NOT NULL,
   mark TEXT NOT NULL
 ) STRICT;
-${OUTBOX_SCHEMA}`;
+${OUTBOX_SCHEMA.replace(/^CREATE (TABLE|INDEX)/gm, "CREATE $1 IF NOT EXISTS")}`;
 
 /** A receipt and where it stands. */
 export interface WatchedRecord extends Watched {
@@ -113,7 +115,8 @@ export interface Place {
 
 /** What a watcher knows and has decided. Every change is on disk when its call, or the transaction around it, returns. */
 export class WatchBook implements OutboxBook {
-  readonly database: Database;
+  readonly database: SqliteFile;
+  readonly #statements: Queries;
   readonly #path: string;
   readonly #now: () => bigint;
   #lock: DatabaseSync | undefined;
@@ -122,8 +125,9 @@ export class WatchBook implements OutboxBook {
   constructor(path: string, now: () => bigint) {
     this.#path = path;
     this.#now = now;
-    this.database = new Database(path);
-    this.database.create(SCHEMA);
+    this.database = new SqliteFile(path);
+    this.database.exec(SCHEMA);
+    this.#statements = new SqliteEngine(this.database);
   }
 
   close(): void {
@@ -296,12 +300,12 @@ export class WatchBook implements OutboxBook {
     return { count: Number(row?.["count"] ?? 0), last: BigInt(row?.["last"] ?? 0) };
   }
 
-  addTransaction(entry: Omit<OutboxEntry, "id">): void {
-    addTransaction(this.database, entry);
+  addTransaction(entry: Omit<OutboxEntry, "id">): Promise<void> {
+    return addTransaction(this.#statements, entry);
   }
 
-  transactions(job: string): OutboxEntry[] {
-    return transactionsOf(this.database, job);
+  transactions(job: string): Promise<OutboxEntry[]> {
+    return transactionsOf(this.#statements, job);
   }
 
   /** Takes an owner's mandate into the book. @returns false if it stands there already. */
