@@ -89,7 +89,8 @@ export const ERRORS = {
   "receipt-too-long": { status: 402, title: "The receipt promises settlement later than is acceptable" },
   "receipt-used": { status: 402, title: "The receipt already paid for a request" },
   "body-unavailable": { status: 500, title: "The bytes of the request body are not at hand" },
-  "store-unavailable": { status: 503, title: "The payee's receipts cannot be read or written" },
+  "store-unavailable": { status: 503, title: "What was recorded cannot be read or written" },
+  "lease-lost": { status: 503, title: "Another process has taken over" },
   "refund-uncertain": { status: 409, title: "Nobody knows whether an earlier refund was paid" },
 
   "batch-does-not-fit": { status: 422, title: "The batch does not fit the circuit" },

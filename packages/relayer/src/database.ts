@@ -22,6 +22,8 @@ export interface Transaction extends Queries {
 /** What an engine gives: single statements, transactions, and its own form of a schema. */
 export interface Engine extends Queries {
   readonly name: "sqlite" | "postgres";
+  /** The present in Unix seconds, as an expression. */
+  readonly clock: string;
   begin(): Promise<Transaction>;
   /** Within a transaction: waits until no other one holds the same name. */
   lock(transaction: Queries, name: string): Promise<void>;
@@ -61,6 +63,11 @@ export class Database implements Queries {
     return this.#engine.name;
   }
 
+  /** The present in Unix seconds by the database's own clock, as an expression. */
+  get clock(): string {
+    return this.#engine.clock;
+  }
+
   /** Runs `work` in one transaction, or in the one that is open around it: all of it is on disk afterwards, or none. */
   async transact<T>(work: () => Promise<T>): Promise<T> {
     const scope = this.#scope();
@@ -82,7 +89,7 @@ export class Database implements Queries {
 
   /** Whatever `work` writes, in however many transactions, is written only while `guard` allows it. */
   async guarded<T>(guard: Guard, work: () => Promise<T>): Promise<T> {
-    const inside = { transaction: null, guard, open: true };
+    const inside = { transaction: this.#scope().transaction, guard, open: true };
     try {
       return await this.#scopes.run(inside, work);
     } finally {

@@ -1,5 +1,8 @@
+import { setTimeout } from "node:timers/promises";
+
 import { BursarError, type Address, type DirectPayment, type Hex } from "@bursar/protocol";
 
+import { ALONE, type Lease } from "./lease.ts";
 import type { Outbox } from "./outbox.ts";
 import type { DirectKind, DirectRecord } from "./records.ts";
 import type { Store } from "./store.ts";
@@ -26,10 +29,14 @@ export interface DirectSettlerOptions {
   outbox: Outbox;
   /** Account that sends settlements: the mandates' processor. */
   sender: Address;
+  /** Of whoever sends with that account, where several processes share the books. */
+  lease?: Pick<Lease, "run">;
 }
 
 /** Payments that go into one transaction: each takes about 100,000 gas. */
 const GROUP = 50;
+/** Milliseconds between looks at a payment that is awaited: any process may bring it to its end. */
+const LOOK = 50;
 
 /**
  * Settles payments of the direct rail: whatever waits while one transaction is under way goes into the next. What was
@@ -37,16 +44,22 @@ const GROUP = 50;
  */
 export class DirectSettler {
   readonly #options: DirectSettlerOptions;
-  readonly #waiting = new Map<number, Set<() => void>>();
   #running: Promise<void> | null = null;
 
   constructor(options: DirectSettlerOptions) {
     this.#options = options;
   }
 
-  /** Brings every direct payment to its end. @throws {@link BursarError} `chain-unavailable`: run it again later. */
+  /**
+   * Brings every direct payment to its end, unless another process does.
+   * @throws {@link BursarError} `chain-unavailable`, `lease-lost`: run it again later.
+   */
   run(): Promise<void> {
-    this.#running ??= this.#settleAll().finally(() => (this.#running = null));
+    const { lease = ALONE } = this.#options;
+    this.#running ??= lease
+      .run(() => this.#settleAll())
+      .then(() => undefined)
+      .finally(() => (this.#running = null));
     return this.#running;
   }
 
@@ -54,25 +67,14 @@ export class DirectSettler {
    * The payment once it has an end, or as it stands after `timeout` milliseconds.
    */
   async settled(record: DirectRecord, { timeout }: { timeout: number }): Promise<DirectRecord> {
-    let timer: NodeJS.Timeout | undefined;
-    let leave = (): void => undefined;
-    const ended = new Promise<void>((resolve) => {
-      const waiting = this.#waiting.get(record.position) ?? new Set();
-      this.#waiting.set(record.position, waiting.add(resolve));
-      leave = () => {
-        waiting.delete(resolve);
-        if (waiting.size === 0) this.#waiting.delete(record.position);
-      };
-    });
-    const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, timeout)));
-    if (!isEnded(await this.#now(record))) {
-      // What it cannot do now it does at its next run: the record stays.
-      void this.run().catch(() => undefined);
-      await Promise.race([ended, late]);
+    const late = performance.now() + timeout;
+    // What it cannot do now it does at its next run: the record stays.
+    void this.run().catch(() => undefined);
+    for (;;) {
+      const now = await this.#now(record);
+      if (isEnded(now) || performance.now() >= late) return now;
+      await setTimeout(LOOK);
     }
-    clearTimeout(timer);
-    leave();
-    return this.#now(record);
   }
 
   async #now({ kind, agent, nonce }: DirectRecord): Promise<DirectRecord> {
@@ -139,7 +141,6 @@ export class DirectSettler {
     await store.transact(async () => {
       for (const { position } of records) await store.endDirect(position, end);
     });
-    for (const { position } of records) for (const tell of this.#waiting.get(position) ?? []) tell();
   }
 
   async #encode(records: readonly DirectRecord[]): Promise<Hex> {

@@ -23,6 +23,7 @@ export * from "./http/server.ts";
 export * from "./http/x402.ts";
 export * from "./intents.ts";
 export * from "./keyring.ts";
+export { ALONE, Lease, type LeaseOptions } from "./lease.ts";
 export * from "./ledger-csv.ts";
 export * from "./log.ts";
 export * from "./mission.ts";

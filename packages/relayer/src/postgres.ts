@@ -19,6 +19,7 @@ export interface PostgresOptions {
 /** The engine that several processes share. */
 export class PostgresEngine implements Engine {
   readonly name = "postgres";
+  readonly clock = "CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp())) AS BIGINT)";
   readonly #pool: pg.Pool;
 
   /** @param url - `postgres://user:password@host:port/database`. */

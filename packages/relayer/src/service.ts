@@ -22,6 +22,7 @@ import { createServer } from "./http/server.ts";
 import { x402Routes } from "./http/x402.ts";
 import { IntentBook, Intents } from "./intents.ts";
 import { Outbox } from "./outbox.ts";
+import { Lease } from "./lease.ts";
 import { loadPageHash } from "./page-hash.ts";
 import { PayeeGate } from "./payee-gate.ts";
 import { Processor, receiptKey } from "./processor.ts";
@@ -126,6 +127,7 @@ export async function startService(parts: ServiceParts): Promise<Service> {
   const metrics = new Metrics(store, now);
   const outbox = outboxOf(parts);
   const sender = signer.address as Address;
+  const lease = new Lease({ database: store.database, name: `sending as ${sender} on chain ${chain.rail.chainId}` });
   const key = receiptKey(signer);
   const domain = { chainId: chain.rail.chainId, registry: chain.rail.registry };
   const rate = new Rate({ perSecond: config.paymentsPerSecond, burst: config.burst, clock: () => performance.now() });
@@ -146,7 +148,7 @@ export async function startService(parts: ServiceParts): Promise<Service> {
   const circuits = availableCircuits(chain.rail.circuits);
   await expectAnswers(circuits, parts);
   const settler = new Settler({ domain, store, circuits, gateway: chain, prover, outbox, sender, now });
-  const direct = new DirectSettler({ store, gateway: chain, outbox, sender });
+  const direct = new DirectSettler({ store, gateway: chain, outbox, sender, lease });
   const acknowledgements = new Acknowledgements({
     store,
     processor,
@@ -218,14 +220,16 @@ export async function startService(parts: ServiceParts): Promise<Service> {
   const rounds = new Rounds({
     chores: [
       { name: REFRESH, every: 1_000, run: () => processor.refresh().then(() => metrics.chainAnswers(true)) },
-      { name: "acknowledgements", every: 1_000, run: () => acknowledgements.run() },
-      { name: "closings", every: 5_000, run: () => closings.run() },
-      { name: "answers", every: 5_000, run: () => answers.run() },
-      { name: "intents", every: 5_000, run: () => intents.resume() },
-      { name: "direct", every: 1_000, run: () => direct.run() },
-      ...(config.settleEvery === 0
-        ? []
-        : [{ name: "batches", every: config.settleEvery * 1_000, run: () => settle(settler, metrics, logger) }]),
+      ...[
+        { name: "acknowledgements", every: 1_000, run: () => acknowledgements.run() },
+        { name: "closings", every: 5_000, run: () => closings.run() },
+        { name: "answers", every: 5_000, run: () => answers.run() },
+        { name: "intents", every: 5_000, run: () => intents.resume() },
+        { name: "direct", every: 1_000, run: () => direct.run() },
+        ...(config.settleEvery === 0
+          ? []
+          : [{ name: "batches", every: config.settleEvery * 1_000, run: () => settle(settler, metrics, logger) }]),
+      ].map(({ run, ...chore }) => ({ ...chore, run: () => lease.run<unknown>(run) })),
     ],
     failed: (chore, error) => {
       metrics.failed(chore);
@@ -244,9 +248,9 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     const metricsUrl = (await metricsServer?.listen({ host: config.metricsHost, port: config.metricsPort! })) ?? null;
     const url = await server.listen({ host: config.host, port: config.port });
     rounds.start();
-    return { url, metricsUrl, processor, settler, stop: () => stop(server, metricsServer, rounds) };
+    return { url, metricsUrl, processor, settler, stop: () => stop(server, metricsServer, rounds, lease) };
   } catch (error) {
-    await stop(server, metricsServer, rounds);
+    await stop(server, metricsServer, rounds, lease);
     throw error;
   }
 }
@@ -257,9 +261,16 @@ function admission(perSecond: number): ((address: string) => void) | undefined {
   return (address) => rate.admit(address);
 }
 
-async function stop(server: FastifyInstance, metrics: FastifyInstance | null, rounds: Rounds): Promise<void> {
+async function stop(
+  server: FastifyInstance,
+  metrics: FastifyInstance | null,
+  rounds: Rounds,
+  lease: Lease,
+): Promise<void> {
   await server.close();
   await rounds.stop(PATIENCE);
+  // Where the database is gone the lease ends by itself.
+  await lease.release().catch(() => undefined);
   await metrics?.close();
 }
 

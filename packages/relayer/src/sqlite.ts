@@ -4,6 +4,7 @@ import { SqliteFile } from "./sqlite-file.ts";
 /** The embedded engine: one file, one connection, one transaction at a time. */
 export class SqliteEngine implements Engine {
   readonly name = "sqlite";
+  readonly clock = "unixepoch()";
   readonly #file: SqliteFile;
   /** The end of the last transaction that was begun. */
   #last: Promise<void> = Promise.resolve();
