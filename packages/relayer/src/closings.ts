@@ -83,6 +83,7 @@ export class Closings {
       signature,
     );
     await store.transact(async () => {
+      await store.lockMandates([agent]);
       const { state, accepted } = await processor.status(agent);
       if (accepted.seq !== seq) throw mismatch(agent, seq, accepted.seq);
       if (await this.get(agent)) return;

@@ -97,11 +97,12 @@ export class Database implements Queries {
     }
   }
 
-  /** Within a transaction: waits until no other one holds the same name. */
-  lock(name: string): Promise<void> {
-    const { transaction } = this.#scope();
-    if (transaction === null) throw new Error(`${name} is locked outside a transaction`);
-    return this.#engine.lock(transaction, name);
+  /** Like {@link transact}, and while it lasts no other process is in a transaction of this name. */
+  exclusively<T>(name: string, work: () => Promise<T>): Promise<T> {
+    return this.transact(async () => {
+      await this.#engine.lock(this.#scope().transaction!, name);
+      return work();
+    });
   }
 
   /**
@@ -109,9 +110,8 @@ export class Database implements Queries {
    * @throws BursarError `store-unavailable` when a later program has changed them.
    */
   async open(books: readonly Book[]): Promise<void> {
-    await this.transact(async () => {
+    await this.exclusively("migration", async () => {
       const { transaction } = this.#scope();
-      await this.lock("migration");
       await this.#engine.create(transaction!, VERSIONS);
       for (const book of books) await this.#migrate(book, transaction!);
     });

@@ -51,7 +51,7 @@ export class EvidenceBook {
    */
   async keep({ hash, agent, seq, owner, payee, evidence }: CheckedEvidence, sender: string, at: bigint): Promise<void> {
     const file = canonicalEvidence(evidence);
-    await this.#db.transact(async () => {
+    await this.#db.exclusively("evidence", async () => {
       if ((await this.get(hash)) !== undefined) return;
       const kept = await this.#count(agent, seq, sender);
       if (kept >= MOST) {

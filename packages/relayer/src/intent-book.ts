@@ -93,6 +93,11 @@ export class IntentBook {
     return Number(row?.["n"]);
   }
 
+  /** Nobody else drafts meanwhile. */
+  drafting<T>(work: () => Promise<T>): Promise<T> {
+    return this.#db.exclusively("drafting", work);
+  }
+
   async add(intent: Pick<IntentRecord, "mandate" | "terms" | "digest" | "agentSignature" | "at">): Promise<void> {
     const { mandate, terms, digest, agentSignature, at } = intent;
     await this.#change(

@@ -165,20 +165,22 @@ export class Intents {
       }
       await this.#state({ mandate, digest, agentSignature: null, ownerSignature: null });
     }
-    const known = await this.#find(agent);
-    if (known === undefined) {
-      await this.#makeRoom(mandate.owner);
-      await book.add({ mandate, terms, digest, agentSignature: agentSignature ?? null, at: now() });
-    } else if (known.digest !== digest) {
-      throw new BursarError(
-        "intent-conflict",
-        `Another intent of ${agent} is known.`,
-        { value: digest, limit: known.digest },
-        "An agent's key serves one mandate: take a fresh key.",
-      );
-    } else if (agentSignature !== undefined && known.agentSignature === null) {
-      await book.addAgentSignature(agent, agentSignature, now());
-    }
+    await book.drafting(async () => {
+      const known = await this.#find(agent);
+      if (known === undefined) {
+        await this.#makeRoom(mandate.owner);
+        await book.add({ mandate, terms, digest, agentSignature: agentSignature ?? null, at: now() });
+      } else if (known.digest !== digest) {
+        throw new BursarError(
+          "intent-conflict",
+          `Another intent of ${agent} is known.`,
+          { value: digest, limit: known.digest },
+          "An agent's key serves one mandate: take a fresh key.",
+        );
+      } else if (agentSignature !== undefined && known.agentSignature === null) {
+        await book.addAgentSignature(agent, agentSignature, now());
+      }
+    });
     return this.view(agent);
   }
 

@@ -33,27 +33,29 @@ export class Profiles {
   /** Takes down an application in place of an earlier one. @throws BursarError `profile-stale` */
   async apply(application: Application): Promise<void> {
     const { payee, name, host, category, issuedAt, signature } = application;
-    const known = await this.#database.get("SELECT issued_at, signature FROM application WHERE payee = ?", payee);
-    if (known?.["signature"] === signature) return;
-    if (known && BigInt(known["issued_at"]!) >= issuedAt) {
-      throw new BursarError(
-        "profile-stale",
-        `A profile of ${known["issued_at"]} is known.`,
-        { value: issuedAt, limit: known["issued_at"]! },
-        "Sign the profile with the present time.",
+    await this.#database.exclusively("applications", async () => {
+      const known = await this.#database.get("SELECT issued_at, signature FROM application WHERE payee = ?", payee);
+      if (known?.["signature"] === signature) return;
+      if (known && BigInt(known["issued_at"]!) >= issuedAt) {
+        throw new BursarError(
+          "profile-stale",
+          `A profile of ${known["issued_at"]} is known.`,
+          { value: issuedAt, limit: known["issued_at"]! },
+          "Sign the profile with the present time.",
+        );
+      }
+      await this.#database.run(
+        `INSERT INTO application (payee, name, host, category, issued_at, signature) VALUES (?, ?, ?, ?, ?, ?)
+         ON CONFLICT (payee) DO UPDATE SET name = excluded.name, host = excluded.host, category = excluded.category,
+           issued_at = excluded.issued_at, signature = excluded.signature, approved = 0`,
+        payee,
+        name,
+        host,
+        category,
+        Number(issuedAt),
+        signature,
       );
-    }
-    await this.#database.run(
-      `INSERT INTO application (payee, name, host, category, issued_at, signature) VALUES (?, ?, ?, ?, ?, ?)
-       ON CONFLICT (payee) DO UPDATE SET name = excluded.name, host = excluded.host, category = excluded.category,
-         issued_at = excluded.issued_at, signature = excluded.signature, approved = 0`,
-      payee,
-      name,
-      host,
-      category,
-      Number(issuedAt),
-      signature,
-    );
+    });
   }
 
   /** What waits for the operator. */

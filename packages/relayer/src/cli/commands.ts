@@ -597,9 +597,9 @@ export function showConfig(output: Output, commands: readonly Command[]): void {
   report(output, settings, table(["option", "value", "from"], rows));
 }
 
-/** Providers put their key into the URL of the chain: all of it but the host may be a secret. */
+/** Providers put their key into the URL of the chain, databases a password: all but the host may be a secret. */
 function withoutSecrets(name: string, value: unknown): unknown {
-  if (name !== "rpc") return value;
+  if (!["rpc", "database"].includes(name) || !URL.canParse(String(value))) return value;
   const { protocol, host, pathname, search, username, password } = new URL(String(value));
   const plain = pathname + search + username + password === "/";
   return plain ? value : `${protocol}//${host}/[hidden]`;

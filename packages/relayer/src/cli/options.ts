@@ -73,6 +73,11 @@ const named = (flags: string, description: string, env: string): Option => new O
 export const commonOptions = (): Option[] => [
   named("--rpc <url>", "JSON-RPC of the chain", "BURSAR_RPC_URL").default("http://127.0.0.1:8545").argParser(url),
   named("--home <folder>", "keys, ledgers, database", "BURSAR_HOME").default(".bursar"),
+  named(
+    "--database <url>",
+    "of the books: postgres://…, or an SQLite file; one in the home unless given",
+    "BURSAR_DATABASE",
+  ),
   named("--deployments <folder>", "records of what is deployed", "BURSAR_DEPLOYMENTS").default("deployments"),
   named("--settle-within <seconds>", "what receipts promise: 600 to 86400", "BURSAR_SETTLE_WITHIN")
     .default(Number(SERVICE_DEFAULTS.settleWithin))
