@@ -1,3 +1,4 @@
+export * from "./backend.ts";
 export * from "./build.ts";
 export * from "./ceremony.ts";
 export * from "./circuits.ts";
