@@ -6,7 +6,7 @@ import { curves } from "snarkjs";
 
 import { measureAcceptance, type AcceptanceReport } from "./bench/acceptance.ts";
 import { measureGas, type GasReport } from "./bench/gas.ts";
-import { measureInclusion, measureProof, type ProofReport } from "./bench/proofs.ts";
+import { backends, measureInclusion, measureProof, type ProofReport } from "./bench/proofs.ts";
 
 const USAGE = `usage: npm run bench -- [--quick] [--json] [--payments <number>]
 
@@ -31,8 +31,10 @@ if (values.help) {
   const acceptance = await measureAcceptance(values.quick ? 20_000 : Number(values.payments), say);
   const proofs: ProofReport[] = [];
   for (const size of sizes) {
-    say(`proof of ${size.name}`);
-    proofs.push(await measureProof(size), await measureInclusion(size));
+    for (const backend of backends()) {
+      say(`proof of ${size.name} by ${backend.name}`);
+      proofs.push(await measureProof(size, backend), await measureInclusion(size, backend));
+    }
   }
   const gas = await measureGas(circuitSize(values.quick ? "default" : "large"), say);
   const report = { gas, proofs, acceptance };
@@ -70,6 +72,8 @@ function page({
   const times = (reference: bigint, total: bigint): string => (Number(reference) / Number(each(total))).toFixed(1);
   const us = (microseconds: number): string => `${microseconds.toFixed(0)} µs`;
   const recoveries = (microseconds: number): string => ((microseconds * acceptance.recover) / 1e6).toFixed(1);
+  // A proof of inclusion shows one payment, however many there are.
+  const rateOf = ({ circuit, rate }: ProofReport): string => (circuit.endsWith("-inclusion") ? "" : rate.toFixed(0));
   const share = (part: bigint): string => `${Math.round((Number(part) * 100) / Number(full.steady))} %`;
   return `# Benchmarks
 Written by \`npm run bench\`, which measures everything again on the machine it runs on (about 20 minutes; it builds the large
@@ -112,9 +116,9 @@ In the same run:
 ${rowCounts.map((rows) => `| ${rows} | ${creditCounts.map((credits) => at(rows, credits)).join(" | ")} |`).join("\n")}
 
 ## Proofs
-| circuit | constraints | payments | constraints a payment | witness and proof | peak memory | in Poseidon hashes of two elements (one core, poseidon-lite) |
-| --- | --- | --- | --- | --- | --- | --- |
-${proofs.map((p) => `| ${p.circuit} | ${p.constraints} | ${p.payments} | ${(p.constraints / p.payments).toFixed(1)} | ${(p.milliseconds / 1_000).toFixed(1)} s | ${p.memory.toFixed(0)} MiB | ${Math.round(p.poseidons)} |`).join("\n")}
+| circuit | prover | constraints | payments | constraints a payment | witness, proof, check | payments a second | peak memory | in Poseidon hashes of two elements (one core, poseidon-lite) |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+${proofs.map((p) => `| ${p.circuit} | ${p.backend} | ${p.constraints} | ${p.payments} | ${(p.constraints / p.payments).toFixed(1)} | ${(p.milliseconds / 1_000).toFixed(1)} s | ${rateOf(p)} | ${p.memory.toFixed(0)} MiB | ${Math.round(p.poseidons)} |`).join("\n")}
 
 A line takes 93 constraints: 80 for the two ranges of its amount, 8 for the payee list, 5 for flags, line and evaluation; its
 share of the page hash 60, of the commitment 7, of its row's policy and evaluation the rest. Two things keep it below the target of

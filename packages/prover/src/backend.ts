@@ -75,10 +75,7 @@ function isProgram(path: string): boolean {
 const BASE_FIELD = 21888242871839275222246405745257275088696311157297823662689037894645226208583n;
 
 /** The one form that a coordinate has on chain. A larger number would stand for the same point here, and for none there. */
-const coordinate = z
-  .string()
-  .regex(/^(0|[1-9][0-9]{0,77})$/)
-  .refine((digits) => BigInt(digits) < BASE_FIELD);
+const coordinate = z.string().refine((digits) => /^(0|[1-9][0-9]{0,77})$/.test(digits) && BigInt(digits) < BASE_FIELD);
 const pair = z.tuple([coordinate, coordinate]);
 
 /** A proof of affine points, none at infinity: what is verified here is word for word what is sent. */

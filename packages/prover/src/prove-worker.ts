@@ -32,7 +32,8 @@ async function answer({ input, wasm, zkey, verificationKey }: Job): Promise<Answ
     const parsed = provedSchema.safeParse(await backend.prove(zkey, witness));
     if (!parsed.success) throw new BursarError("proof-invalid", "What the prover wrote is no proof.");
     const { proof, publicSignals } = parsed.data;
-    if (!(await groth16.verify(verificationKey, publicSignals, proof, quiet))) {
+    const complete = publicSignals.length === verificationKey.nPublic;
+    if (!complete || !(await groth16.verify(verificationKey, publicSignals, proof, quiet))) {
       throw new BursarError("proof-invalid", "The proof does not verify.", { value: publicSignals.join(" ") });
     }
     return parsed.data;

@@ -1,15 +1,15 @@
-import { execFile, type ChildProcess, type PromiseWithChild } from "node:child_process";
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { promisify } from "node:util";
 
 import { BursarError } from "@bursar/protocol";
 
 import type { Backend } from "./backend.ts";
 import { messageOf } from "./witness.ts";
 
-/** Bytes that the program may say. */
-const MAX_OUTPUT = 1 << 20;
+/** Characters that are kept of what the program says. */
+const MAX_WORDS = 500;
 
 /**
  * rapidsnark, or what speaks its command line: `program circuit.zkey witness.wtns proof.json public.json`. It ends with this
@@ -33,7 +33,7 @@ export class Rapidsnark implements Backend {
     try {
       await writeFile(wtns, witness, { mode: 0o600 });
       await this.#run([zkey, ...files]);
-      return { proof: await readJson(proof), publicSignals: await readJson(signals) };
+      return { proof: await this.#read(proof), publicSignals: await this.#read(signals) };
     } finally {
       await Promise.all(files.map((file) => rm(file, { force: true })));
     }
@@ -41,30 +41,37 @@ export class Rapidsnark implements Backend {
 
   async #run(files: readonly string[]): Promise<void> {
     // A group of its own, so that an interrupt from the terminal leaves it to finish, and it ends with all that it started.
-    const options = { detached: true, maxBuffer: MAX_OUTPUT, killSignal: "SIGKILL", env: publicEnvironment() } as const;
-    const run = promisify(execFile)(this.#program, files, options) as PromiseWithChild<unknown>;
-    this.#running = run.child;
+    const child = spawn(this.#program, files, {
+      detached: true,
+      env: publicEnvironment(),
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    this.#running = child;
+    let said = "";
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (said = `${said}${text}`.slice(-MAX_WORDS)));
     try {
-      await run;
+      const [code, signal] = (await once(child, "close")) as [number | null, string | null];
+      if (code !== 0) throw this.#failure(`ended (${signal ?? code}) without a proof: ${said.trim()}`);
     } catch (error) {
-      throw this.#failure(error as ExecError);
+      if (error instanceof BursarError) throw error;
+      const program = this.#program;
+      throw new BursarError("prover-missing", `${program} cannot be started: ${messageOf(error)}`, { value: program });
     } finally {
       this.#running = undefined;
     }
   }
 
-  #failure({ code, signal, stderr, message }: ExecError): BursarError {
-    const program = this.#program;
-    if (code === "ENOENT" || code === "EACCES" || code === "ENOEXEC") {
-      return new BursarError("prover-missing", `${program} cannot be started: ${code}.`, { value: program });
+  async #read(path: string): Promise<unknown> {
+    try {
+      return JSON.parse(await readFile(path, "utf8"));
+    } catch (error) {
+      throw this.#failure(`wrote nothing that can be read: ${messageOf(error)}`);
     }
-    const said = (stderr ?? "").trim().slice(-500) || message.slice(0, 500);
-    return new BursarError(
-      "prover-failed",
-      `rapidsnark ended (${signal ?? code}) without a proof: ${said}`,
-      { value: program },
-      "Check the memory and the program; the proof can be tried again.",
-    );
+  }
+
+  #failure(what: string): BursarError {
+    const advice = "Check the memory and the program; the proof can be tried again.";
+    return new BursarError("prover-failed", `rapidsnark ${what}`, { value: this.#program }, advice);
   }
 
   /** Ends the program, if it runs, and everything in its group. */
@@ -79,22 +86,7 @@ export class Rapidsnark implements Backend {
   }
 }
 
-interface ExecError extends Error {
-  /** Exit code, or what the system said. */
-  readonly code: number | string | null;
-  readonly signal?: string | null;
-  readonly stderr?: string;
-}
-
 /** The program proves; it has no need of the processor's passwords. */
 function publicEnvironment(): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("BURSAR_")));
-}
-
-async function readJson(path: string): Promise<unknown> {
-  try {
-    return JSON.parse(await readFile(path, "utf8"));
-  } catch (error) {
-    throw new BursarError("prover-failed", `rapidsnark wrote nothing that can be read: ${messageOf(error)}`);
-  }
 }
