@@ -34,8 +34,11 @@ if (help) {
         "This builds for Linux on x86-64. Elsewhere follow rapidsnark's own page and set BURSAR_RAPIDSNARK.",
       );
     }
+    const fields = ffiasm ?? join(source, "depends", "ffiasm");
+    assertRevision("rapidsnark", source, revisions.revision);
+    assertRevision("ffiasm", fields, revisions["ffiasm-revision"]);
     installPackages();
-    build(source, ffiasm ?? join(source, "depends", "ffiasm"));
+    build(source, fields);
     const { milliseconds } = await measureProof(circuitSize("tiny"), { name: "rapidsnark", program: BUILT_RAPIDSNARK });
     console.log(`${BUILT_RAPIDSNARK}: proved circuit tiny in ${milliseconds.toFixed(0)} ms, and the proof verifies.`);
     console.log("Prove with it by BURSAR_PROVER=rapidsnark.");
@@ -89,8 +92,8 @@ function build(rapidsnark: string, fields: string): void {
   const staging = mkdtempSync(`${folder}.`);
   const tree = join(staging, "source");
   try {
-    unpack("rapidsnark", rapidsnark, revisions.revision, tree);
-    unpack("ffiasm", fields, revisions["ffiasm-revision"], join(tree, "depends", "ffiasm"));
+    unpack(rapidsnark, revisions.revision, tree);
+    unpack(fields, revisions["ffiasm-revision"], join(tree, "depends", "ffiasm"));
     const made = join(staging, "made");
     run("cmake", ["-S", tree, "-B", made, "-DCMAKE_BUILD_TYPE=Release"]);
     run("cmake", ["--build", made, "--target", "prover", "--parallel"]);
@@ -104,15 +107,17 @@ function build(rapidsnark: string, fields: string): void {
   }
 }
 
-/** The files of one revision, and no others that may lie in the folder. */
-function unpack(name: string, repository: string, revision: string, into: string): void {
+function assertRevision(name: string, repository: string, revision: string): void {
   const known = existsSync(repository)
-    ? spawnSync("git", ["-C", repository, "cat-file", "-e", `${revision}^{commit}`], { encoding: "utf8" })
+    ? spawnSync("git", ["-C", repository, "cat-file", "-e", `${revision}^{commit}`])
     : null;
-  if (known?.status !== 0) {
-    const why = known ? `has no commit ${revision}` : "is not there";
-    throw new Error(`${repository} ${why}. Clone https://github.com/iden3/${name} and name the folder; see --help.`);
-  }
+  if (known?.status === 0) return;
+  const why = known ? `has no commit ${revision}` : "is not there";
+  throw new Error(`${repository} ${why}. Clone https://github.com/iden3/${name} and name the folder; see --help.`);
+}
+
+/** The files of one revision, and no others that may lie in the folder. */
+function unpack(repository: string, revision: string, into: string): void {
   mkdirSync(into, { recursive: true });
   const archive = execFileSync("git", ["-C", repository, "archive", revision], { maxBuffer: 1 << 28 });
   execFileSync("tar", ["--extract", "--directory", into], { input: archive });

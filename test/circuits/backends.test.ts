@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import {
   existsSync,
   mkdirSync,
@@ -22,6 +23,7 @@ import {
   inclusionSize,
   layOut,
   Prover,
+  ROOT,
   showLine,
   type BackendChoice,
   type BuiltCircuit,
@@ -307,8 +309,8 @@ describe("Prover backends", function () {
         const child = require("node:child_process").spawn(process.execPath, ["-e", "setInterval(() => {}, 1000)"]);
         write(${JSON.stringify(pids)}, process.pid + " " + child.pid + " " + require("node:path").dirname(witness));
         setInterval(() => {}, 1000);`;
-      const { code, message } = await failing(body, { within: 8 });
-      expect([code, message]).to.deep.equal(["prover-failed", "The prover did not answer within 8 s."]);
+      const { code, message } = await failing(body, { within: 12 });
+      expect([code, message]).to.deep.equal(["prover-failed", "The prover did not answer within 12 s."]);
       const [own, child, folder] = readFileSync(pids, "utf8").split(" ");
       await until(() => !existsSync(folder!) && !isAlive(Number(own)) && !isAlive(Number(child)));
     });
@@ -439,6 +441,33 @@ describe("Prover backends", function () {
         } finally {
           delete process.env["BURSAR_PROVE_WITHIN"];
         }
+      }
+    });
+  });
+
+  describe("npm run rapidsnark", () => {
+    const run = (...parameters: string[]): { status: number | null; stderr: string } =>
+      spawnSync(process.execPath, ["--import", "tsx", "scripts/rapidsnark.ts", ...parameters], {
+        cwd: ROOT,
+        encoding: "utf8",
+      });
+
+    it("asks for the source", () => {
+      const { status, stderr } = run();
+      expect(status).to.equal(2);
+      expect(stderr).to.match(/^--source is missing\./);
+    });
+    it("builds no other revision than the one that was tested, and says where to get it", function () {
+      if (process.platform !== "linux" || process.arch !== "x64") return this.skip();
+      const empty = join(scratch, "repository");
+      spawnSync("git", ["init", "--quiet", empty]);
+      for (const [source, why] of [
+        [empty, /repository has no commit 3ea6c4d[0-9a-f]{33}\. Clone https:\/\/github\.com\/iden3\/rapidsnark/],
+        [join(scratch, "nowhere"), /nowhere is not there\. Clone/],
+      ] as const) {
+        const { status, stderr } = run("--source", source);
+        expect(status).to.equal(1);
+        expect(stderr).to.match(why);
       }
     });
   });
