@@ -2,7 +2,6 @@ import { accessSync, constants, statSync } from "node:fs";
 import { delimiter, join, resolve } from "node:path";
 
 import { BursarError } from "@bursar/protocol";
-import { z } from "zod";
 
 import { ROOT } from "./circuits.ts";
 
@@ -11,7 +10,7 @@ export interface Backend {
   /**
    * @param zkey - path of the proving key.
    * @param witness - the bytes of a .wtns file.
-   * @returns `{ proof, publicSignals }` in the form of {@link provedSchema}, as far as the backend is honest.
+   * @returns `{ proof, publicSignals }` in the form of {@link Proved}, as far as the backend is honest.
    * @throws BursarError `prover-missing`, `prover-failed`
    */
   prove(zkey: string, witness: Uint8Array): Promise<unknown>;
@@ -70,23 +69,3 @@ function isProgram(path: string): boolean {
     return false;
   }
 }
-
-/** Order of the field that points of the curve are over. */
-const BASE_FIELD = 21888242871839275222246405745257275088696311157297823662689037894645226208583n;
-
-/** The one form that a coordinate has on chain. A larger number would stand for the same point here, and for none there. */
-const coordinate = z.string().refine((digits) => /^(0|[1-9][0-9]{0,77})$/.test(digits) && BigInt(digits) < BASE_FIELD);
-const pair = z.tuple([coordinate, coordinate]);
-
-/** A proof of affine points, none at infinity: what is verified here is word for word what is sent. */
-export const provedSchema = z.object({
-  proof: z.object({
-    pi_a: z.tuple([coordinate, coordinate, z.literal("1")]),
-    pi_b: z.tuple([pair, pair, z.tuple([z.literal("1"), z.literal("0")])]),
-    pi_c: z.tuple([coordinate, coordinate, z.literal("1")]),
-  }),
-  publicSignals: z.array(coordinate),
-});
-
-/** A proof and its public signals in their only form. */
-export type Proved = z.infer<typeof provedSchema>;

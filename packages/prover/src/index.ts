@@ -8,3 +8,4 @@ export * from "./prove.ts";
 export * from "./r1cs.ts";
 export * from "./statement.ts";
 export * from "./verifier.ts";
+export * from "./verify.ts";

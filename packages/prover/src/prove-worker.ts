@@ -3,10 +3,10 @@ import { rmSync } from "node:fs";
 import { BursarError } from "@bursar/protocol";
 import { groth16 } from "snarkjs";
 
-import { provedSchema, type Backend, type BackendChoice } from "./backend.ts";
+import type { Backend, BackendChoice } from "./backend.ts";
 import type { Answer, Job } from "./prove.ts";
-import { quiet } from "./quiet.ts";
 import { Rapidsnark } from "./rapidsnark.ts";
+import { verified } from "./verify.ts";
 import { messageOf, Witnesses } from "./witness.ts";
 
 const folder = process.argv[2]!;
@@ -29,14 +29,7 @@ function backendOf(choice: BackendChoice): Backend {
 async function answer({ input, wasm, zkey, verificationKey }: Job): Promise<Answer> {
   try {
     const witness = await witnesses.calculate(wasm, input);
-    const parsed = provedSchema.safeParse(await backend.prove(zkey, witness));
-    if (!parsed.success) throw new BursarError("proof-invalid", "What the prover wrote is no proof.");
-    const { proof, publicSignals } = parsed.data;
-    const complete = publicSignals.length === verificationKey.nPublic;
-    if (!complete || !(await groth16.verify(verificationKey, publicSignals, proof, quiet))) {
-      throw new BursarError("proof-invalid", "The proof does not verify.", { value: publicSignals.join(" ") });
-    }
-    return parsed.data;
+    return await verified(verificationKey, await backend.prove(zkey, witness));
   } catch (error) {
     const { code, message, details, advice } =
       error instanceof BursarError ? error : new BursarError("prover-failed", messageOf(error));

@@ -9,12 +9,13 @@ import { fileURLToPath } from "node:url";
 import { BursarError, type Hex } from "@bursar/protocol";
 import type { VerificationKey } from "snarkjs";
 
-import { chooseBackend, type BackendChoice, type Proved } from "./backend.ts";
+import { chooseBackend, type BackendChoice } from "./backend.ts";
 import { keyFolder, openCircuit, type BuiltCircuit } from "./build.ts";
 import type { CircuitSize } from "./circuits.ts";
 import type { InclusionStatement } from "./inclusion.ts";
 import type { Statement } from "./statement.ts";
 import { circuitIdOf } from "./verifier.ts";
+import type { Proved } from "./verify.ts";
 
 /** A proof as the contract takes it. */
 export interface Proof {
@@ -24,6 +25,9 @@ export interface Proof {
   readonly proof: readonly bigint[];
   readonly signals: { readonly T: bigint; readonly C: bigint; readonly z: bigint };
 }
+
+/** What proving needs of a batch's statement: it can be sent anywhere, but tells who paid whom. */
+export type ProvableStatement = Pick<Statement, "input" | "commitment">;
 
 /** What the worker is asked. */
 export interface Job {
@@ -70,7 +74,7 @@ export class Prover {
    * @throws BursarError `key-missing`, `key-corrupt`; `proof-invalid` for a statement that does not hold or a proof that does
    * not verify; `prover-missing`, and `prover-failed` for what may go well the next time.
    */
-  prove(size: CircuitSize, statement: Statement, challenge: bigint): Promise<Proof> {
+  prove(size: CircuitSize, statement: ProvableStatement, challenge: bigint): Promise<Proof> {
     return this.#next(() => this.#prove(size, statement, challenge));
   }
 
@@ -121,7 +125,7 @@ export class Prover {
     worker.once("exit", () => clearTimeout(stuck));
   }
 
-  async #prove(size: CircuitSize, { input, commitment }: Statement, challenge: bigint): Promise<Proof> {
+  async #prove(size: CircuitSize, { input, commitment }: ProvableStatement, challenge: bigint): Promise<Proof> {
     const { circuitId, words, signals } = await this.#run(
       size,
       { ...input, z: challenge },
