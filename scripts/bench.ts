@@ -6,17 +6,19 @@ import { curves } from "snarkjs";
 
 import { measureAcceptance, type AcceptanceReport } from "./bench/acceptance.ts";
 import { measureGas, type GasReport } from "./bench/gas.ts";
-import { measureInclusion, measureProof, type ProofReport } from "./bench/proofs.ts";
+import { backends, measureInclusion, measureProof, type ProofReport } from "./bench/proofs.ts";
 
-const USAGE = `usage: npm run bench -- [--quick] [--json] [--payments <number>]
+const USAGE = `usage: npm run bench -- [--quick] [--proofs] [--json] [--payments <number>]
 
 Measures gas, proofs and acceptance on this machine and writes docs/benchmarks.md.
 --quick leaves the large circuit out and writes nothing.
+--proofs measures proofs alone and writes nothing.
 --payments is how many the processor's memory is watched over, 1000000 unless given.`;
 
 const { values } = parseArgs({
   options: {
     quick: { type: "boolean" },
+    proofs: { type: "boolean" },
     payments: { type: "string", default: "1000000" },
     json: { type: "boolean" },
     help: { type: "boolean", short: "h" },
@@ -24,16 +26,13 @@ const { values } = parseArgs({
 });
 if (values.help) {
   console.log(USAGE);
+} else if (values.proofs) {
+  const proofs = await measureProofs();
+  console.log(values.json ? JSON.stringify(proofs) : proofTable(proofs));
 } else {
-  const say = (text: string): void => console.error(`… ${text}`);
-  const sizes = circuitSizes().filter(({ name }) => !values.quick || name !== "large");
   say("acceptance");
   const acceptance = await measureAcceptance(values.quick ? 20_000 : Number(values.payments), say);
-  const proofs: ProofReport[] = [];
-  for (const size of sizes) {
-    say(`proof of ${size.name}`);
-    proofs.push(await measureProof(size), await measureInclusion(size));
-  }
+  const proofs = await measureProofs();
   const gas = await measureGas(circuitSize(values.quick ? "default" : "large"), say);
   const report = { gas, proofs, acceptance };
   const text = page(report);
@@ -44,6 +43,33 @@ if (values.help) {
   else console.log(text);
   if (!values.quick) writeFileSync(`${ROOT}/docs/benchmarks.md`, text);
   await (await curves.getCurveFromName("bn128")).terminate();
+}
+
+function say(text: string): void {
+  console.error(`… ${text}`);
+}
+
+async function measureProofs(): Promise<ProofReport[]> {
+  const proofs: ProofReport[] = [];
+  for (const size of circuitSizes().filter(({ name }) => !values.quick || name !== "large")) {
+    for (const backend of backends()) {
+      say(`proof of ${size.name} by ${backend.name}`);
+      proofs.push(await measureProof(size, backend), await measureInclusion(size, backend));
+    }
+  }
+  return proofs;
+}
+
+function proofTable(proofs: readonly ProofReport[]): string {
+  // A proof of inclusion shows one payment, however many there are.
+  const rateOf = ({ circuit, rate }: ProofReport): string => (circuit.endsWith("-inclusion") ? "" : rate.toFixed(0));
+  const lines = proofs.map(
+    (p) =>
+      `| ${p.circuit} | ${p.backend} | ${p.constraints} | ${p.payments} | ${(p.constraints / p.payments).toFixed(1)} | ${(p.milliseconds / 1_000).toFixed(1)} s | ${rateOf(p)} | ${p.memory.toFixed(0)} MiB | ${Math.round(p.poseidons)} |`,
+  );
+  return `| circuit | prover | constraints | payments | constraints a payment | witness, proof, check | payments a second | peak memory | in Poseidon hashes of two elements (one core, poseidon-lite) |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+${lines.join("\n")}`;
 }
 
 function page({
@@ -112,9 +138,7 @@ In the same run:
 ${rowCounts.map((rows) => `| ${rows} | ${creditCounts.map((credits) => at(rows, credits)).join(" | ")} |`).join("\n")}
 
 ## Proofs
-| circuit | constraints | payments | constraints a payment | witness and proof | peak memory | in Poseidon hashes of two elements (one core, poseidon-lite) |
-| --- | --- | --- | --- | --- | --- | --- |
-${proofs.map((p) => `| ${p.circuit} | ${p.constraints} | ${p.payments} | ${(p.constraints / p.payments).toFixed(1)} | ${(p.milliseconds / 1_000).toFixed(1)} s | ${p.memory.toFixed(0)} MiB | ${Math.round(p.poseidons)} |`).join("\n")}
+${proofTable(proofs)}
 
 A line takes 93 constraints: 80 for the two ranges of its amount, 8 for the payee list, 5 for flags, line and evaluation; its
 share of the page hash 60, of the commitment 7, of its row's policy and evaluation the rest. Two things keep it below the target of

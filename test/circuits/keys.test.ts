@@ -180,7 +180,7 @@ describe("Keys and proofs", function () {
       const givenUp = refusal(prover.prove(TINY, statement(), Z));
       setTimeout(() => prover.close(), 100);
       const error = await givenUp;
-      expect(error.code).to.equal("proof-invalid");
+      expect(error.code).to.equal("prover-failed");
       expect(error.advice).to.include("proved again");
       expect((await prover.prove(TINY, statement(), Z)).signals.z).to.equal(Z);
     });
@@ -191,7 +191,7 @@ describe("Keys and proofs", function () {
       const opened = await openCircuit(TINY, copy);
       rmSync(opened.zkey);
       const bereft = new Prover(() => Promise.resolve(opened));
-      expect((await refusal(bereft.prove(TINY, statement(), Z))).code).to.equal("proof-invalid");
+      expect((await refusal(bereft.prove(TINY, statement(), Z))).code).to.equal("prover-failed");
       bereft.close();
       copyFileSync(tiny.zkey, opened.zkey);
     });

@@ -97,6 +97,8 @@ export const ERRORS = {
   "batch-unbalanced": { status: 422, title: "The batch cannot be evaluated at its challenge" },
   "key-missing": { status: 503, title: "The proving key is missing" },
   "key-corrupt": { status: 503, title: "The proving key is not the expected one" },
+  "prover-missing": { status: 503, title: "The program that proves cannot be started" },
+  "prover-failed": { status: 503, title: "The prover gave no proof" },
   "proof-invalid": { status: 500, title: "The proof does not verify" },
   "chain-unavailable": { status: 503, title: "The chain cannot be reached" },
   "insufficient-funds": { status: 422, title: "The account holds too little" },

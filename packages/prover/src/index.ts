@@ -1,3 +1,4 @@
+export * from "./backend.ts";
 export * from "./build.ts";
 export * from "./ceremony.ts";
 export * from "./circuits.ts";
@@ -7,3 +8,4 @@ export * from "./prove.ts";
 export * from "./r1cs.ts";
 export * from "./statement.ts";
 export * from "./verifier.ts";
+export * from "./verify.ts";

@@ -34,6 +34,7 @@ declare module "snarkjs" {
     error(message: string): void;
   }
   export const groth16: {
+    prove(zkey: string, witness: string | Uint8Array): Promise<{ proof: Groth16Proof; publicSignals: string[] }>;
     fullProve(input: object, wasm: string, zkey: string): Promise<{ proof: Groth16Proof; publicSignals: string[] }>;
     verify(key: VerificationKey, signals: string[], proof: Groth16Proof, logger?: Logger): Promise<boolean>;
   };
