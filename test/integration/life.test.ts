@@ -117,7 +117,7 @@ describe("The life of a payment", function () {
     expect(statusOf(agent)).to.equal("proving");
     await rail.provider.send("evm_setAutomine", [false]);
     const finished = rail.settler.finish(id);
-    while (rail.store.transactions(`batch:${id}`).length === 0) await pause(10);
+    while ((await rail.store.transactions(`batch:${id}`)).length === 0) await pause(10);
     expect(statusOf(agent)).to.equal("submitted");
     await rail.provider.send("evm_setAutomine", [true]);
     await rail.provider.send("evm_mine", []);
@@ -246,7 +246,7 @@ describe("The life of a payment", function () {
     expect((await finished).state).to.equal("settled");
     expect(statusOf(agent)).to.equal("settled");
     expect(await credit(shop)).to.equal(5n);
-    expect(outbox.begun(`batch:${id}`)).to.equal(true);
+    expect(await outbox.begun(`batch:${id}`)).to.equal(true);
   });
 
   it("K8: with the RPC cut for five minutes after the broadcast, ends right within a minute of its return, without a hand", async () => {
@@ -269,7 +269,7 @@ describe("The life of a payment", function () {
     wire.cut = false;
     expect((await finished).state).to.equal("settled");
     expect(await credit(shop)).to.equal(5n);
-    expect(rail.store.transactions(`batch:${id}`)).to.have.length(1);
+    expect(await rail.store.transactions(`batch:${id}`)).to.have.length(1);
     wire.destroy();
   });
 
@@ -420,7 +420,7 @@ describe("The life of a payment", function () {
       store,
       provider,
       signer,
-      confirmations,
+      finality: confirmations,
       replaceAfter: 600n,
       pollInterval: 20,
       now,

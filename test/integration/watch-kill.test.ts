@@ -55,7 +55,7 @@ describe("a watcher that is killed while it files", function () {
       await wait(rail, MISSED);
       await die(post, moment);
       expect(post.book.pending().map(({ kind, subjects }) => [kind, subjects])).to.deep.equal([["file", [id]]]);
-      expect(post.book.transactions("watch:1")).to.have.length(transactions);
+      expect(await post.book.transactions("watch:1")).to.have.length(transactions);
       expect(await post.sent()).to.equal(sent);
 
       post.reopen();

@@ -187,7 +187,7 @@ describe("the watcher of a payee", function () {
     wire.cut = false;
     await rail.provider.send("evm_setAutomine", [false]);
     await cutOff.watch.watcher.run();
-    while (cutOff.book.transactions("watch:1").length === 0) await pause(10);
+    while ((await cutOff.book.transactions("watch:1")).length === 0) await pause(10);
     wire.cut = true;
     expect(await codeOf(() => cutOff.watch.watcher.run())).to.equal("chain-unavailable");
     await rail.provider.send("evm_setAutomine", [true]);

@@ -65,7 +65,7 @@ describe("answers to challenges", function () {
       store: rail.store,
       provider,
       signer: rail.processorKey.connect(provider),
-      confirmations: 1,
+      finality: 1,
       replaceAfter: 60n,
       pollInterval: 20,
       now: () => rail.now(),
@@ -116,7 +116,8 @@ describe("answers to challenges", function () {
   }
 
   const statusOf = async (id: Hex): Promise<bigint> => (await rail.chain.challenges.challengeOf(id)).status;
-  const sent = (id: Hex, attempt = ""): number => rail.store.transactions(`answer:${id}${attempt}`).length;
+  const sent = async (id: Hex, attempt = ""): Promise<number> =>
+    (await rail.store.transactions(`answer:${id}${attempt}`)).length;
   const place = (): number | null => rail.store.cursor("challenges");
   const earned = (): Promise<bigint> => rail.chain.escrow.creditOf(rail.token, rail.processorKey.address);
 
@@ -140,7 +141,7 @@ describe("answers to challenges", function () {
     await rail.provider.send("hardhat_mine", ["0x2"]);
     while ((place() ?? 0) < end) await setTimeout(50);
     await again.stop();
-    expect(ids.map((id) => sent(id))).to.deep.equal([1, 1, 1, 1, 1, 1]);
+    expect(await Promise.all(ids.map((id) => sent(id)))).to.deep.equal([1, 1, 1, 1, 1, 1]);
     const { slashed } = await rail.chain.processors.processorOf(rail.processorKey.address);
     expect(slashed).to.equal(false);
   });
@@ -210,8 +211,8 @@ describe("answers to challenges", function () {
       const id = await challenge(agent, 2n);
       const dead = new DeadAtBroadcast(rail.node.url, 31_337, { staticNetwork: true, cacheTimeout: -1 });
       void answers({ outbox: outboxOver(dead) }).run();
-      while (sent(id) === 0) await setTimeout(20);
-      const [{ hash } = { hash: "" }] = rail.store.transactions(`answer:${id}`);
+      while ((await sent(id)) === 0) await setTimeout(20);
+      const [{ hash } = { hash: "" }] = await rail.store.transactions(`answer:${id}`);
       expect(place() ?? 0).to.be.lessThan(await rail.provider.getBlockNumber());
       await answers({ outbox: outboxOver() }).run();
       expect([await statusOf(id), sent(id)]).to.deep.equal([ANSWERED, 1]);
@@ -276,7 +277,7 @@ describe("answers to challenges", function () {
     await mineAt(answerableUntil + 1n);
     await watching.run();
     expect(place()).to.equal(await rail.provider.getBlockNumber());
-    expect([told.length, sent(id)]).to.deep.equal([1, 0]);
+    expect([told.length, await sent(id)]).to.deep.equal([1, 0]);
   });
 
   it("tells of a challenge whose payment the books have otherwise, and of one that they never had", async () => {
@@ -320,7 +321,7 @@ describe("answers to challenges", function () {
   it("says so of a node that has forgotten the transaction of a batch, and answers by one that has not", async () => {
     const agent = await settled(1);
     const id = await challenge(agent, 1n);
-    const kept = rail.store.transactions("batch:1").map(({ hash }) => hash);
+    const kept = (await rail.store.transactions("batch:1")).map(({ hash }) => hash);
     const rename = (from: string, to: string): void => {
       rail.store.database.run("UPDATE outbox SET hash = ? WHERE hash = ?", to, from);
     };
@@ -350,7 +351,7 @@ describe("answers to challenges", function () {
     await (await stranger.sendTransaction({ to, data: calls.get(`answer:${one}`)! })).wait();
     await rail.provider.send("evm_setAutomine", [false]);
     const running = answers().run();
-    while (sent(two) === 0) await setTimeout(20);
+    while ((await sent(two)) === 0) await setTimeout(20);
     await stranger.sendTransaction({
       to,
       data: calls.get(`answer:${two}`)!,
@@ -362,8 +363,8 @@ describe("answers to challenges", function () {
     await rail.provider.send("evm_mine", []);
     await running;
     expect([await statusOf(one), await statusOf(two)]).to.deep.equal([ANSWERED, ANSWERED]);
-    expect([sent(one), sent(two), told]).to.deep.equal([0, 1, []]);
-    const [mine] = rail.store.transactions(`answer:${two}`);
+    expect([await sent(one), await sent(two), told]).to.deep.equal([0, 1, []]);
+    const [mine] = await rail.store.transactions(`answer:${two}`);
     expect((await rail.provider.getTransactionReceipt(mine!.hash))?.status).to.equal(0);
   });
 
@@ -378,7 +379,7 @@ describe("answers to challenges", function () {
     expect(await statusOf(id)).to.equal(ANSWERED);
 
     await rail.provider.send("evm_revert", [snapshot]);
-    const [{ raw, hash } = { raw: "", hash: "" }] = rail.store.transactions(`answer:${id}`);
+    const [{ raw, hash } = { raw: "", hash: "" }] = await rail.store.transactions(`answer:${id}`);
     // The local node says what a transaction that it mines reverts with.
     await rail.provider.broadcastTransaction(raw).catch(() => undefined);
     expect((await rail.provider.getTransactionReceipt(hash))?.status).to.equal(0);
@@ -387,7 +388,7 @@ describe("answers to challenges", function () {
     expect(await challenge(agent, 1n)).to.equal(id);
     await watching.run();
     expect(await statusOf(id)).to.equal(ANSWERED);
-    expect([sent(id), sent(id, ":2"), told]).to.deep.equal([1, 1, []]);
+    expect([await sent(id), await sent(id, ":2"), told]).to.deep.equal([1, 1, []]);
   });
 
   it("waits for the chain to answer, and tells nobody meanwhile", async () => {

@@ -130,7 +130,7 @@ describe("ending a mandate together with its owner", function () {
     await ask({ agent: agent.address, seq: 0n });
     await rail.provider.send("evm_setAutomine", [false]);
     const cut = closings.run();
-    while (rail.store.transactions(`close-together:${agent.address}`).length === 0)
+    while ((await rail.store.transactions(`close-together:${agent.address}`)).length === 0)
       await new Promise((done) => setTimeout(done, 10));
     // The process is gone; the transaction is in the pool, and the books know it.
     const resumed = start();
@@ -139,7 +139,7 @@ describe("ending a mandate together with its owner", function () {
     await rail.provider.send("evm_mine", []);
     await Promise.all([cut, ended]);
     expect(resumed.get(agent.address)).to.include({ state: "noticed" });
-    expect(rail.store.transactions(`close-together:${agent.address}`)).to.have.length(1);
+    expect(await rail.store.transactions(`close-together:${agent.address}`)).to.have.length(1);
     await waitUntil(resumed.get(agent.address)!.closesAt!);
     await start().run();
     expect(await stateOf(agent.address)).to.equal("closed");

@@ -209,7 +209,7 @@ describe("intents", function () {
       const answer = await signed(asked);
       const answers = await Promise.all([1, 2, 3].map(() => desk.sign(asked.agent, answer)));
       expect(answers.map(({ body }) => body.state)).to.deep.equal(["open", "open", "open"]);
-      expect(rail.store.transactions(`open:${asked.agent}`)).to.have.length(1);
+      expect(await rail.store.transactions(`open:${asked.agent}`)).to.have.length(1);
     });
 
     it("says how much is missing, and opens after the deposit", async () => {
@@ -235,7 +235,7 @@ describe("intents", function () {
       expect((await desk.show(asked.agent)).body).to.deep.equal({ agent: asked.agent, state: "open" });
       const { body } = await desk.sign(asked.agent, answer);
       expect(body.state).to.equal("open");
-      expect(rail.store.transactions(`open:${asked.agent}`)).to.have.length(0);
+      expect(await rail.store.transactions(`open:${asked.agent}`)).to.have.length(0);
       expect(rail.processor.status(asked.agent).state).to.equal("open");
     });
 
@@ -276,7 +276,7 @@ describe("intents", function () {
       const outrun: Deliver = async (job, request) => {
         await rail.provider.send("evm_setAutomine", [false]);
         const delivered = rail.outbox.deliver(job, request);
-        while (rail.store.transactions(job).length === 0) await new Promise((done) => setTimeout(done, 20));
+        while ((await rail.store.transactions(job)).length === 0) await new Promise((done) => setTimeout(done, 20));
         const first = { gasLimit: 200_000n, maxPriorityFeePerGas: 50_000_000_000n, maxFeePerGas: 100_000_000_000n };
         await escrow.connect(rail.owner).withdraw(rail.token, free, rail.ownerAddress, first);
         await rail.provider.send("evm_setAutomine", [true]);
@@ -287,14 +287,14 @@ describe("intents", function () {
       const asked = await other.asked();
       const { body } = await other.sign(asked.agent, await signed(asked));
       expect(body.code, body.detail).to.equal("funds-missing");
-      const [sent] = rail.store.transactions(`open:${asked.agent}`);
+      const [sent] = await rail.store.transactions(`open:${asked.agent}`);
       expect((await rail.provider.getTransactionReceipt(sent!.hash))?.status).to.equal(0);
       expect(other.book.get(asked.agent)).to.include({ ownerSignature: null, attempt: 2 });
       await other.server.close();
 
       await rail.fund(10_000_000n);
       expect((await desk.sign(asked.agent, await signed(asked))).body.state).to.equal("open");
-      expect(rail.store.transactions(`open:${asked.agent}:2`)).to.have.length(1);
+      expect(await rail.store.transactions(`open:${asked.agent}:2`)).to.have.length(1);
     });
 
     it("follows the mandate to its end", async () => {

@@ -114,7 +114,7 @@ describe("the outbox", function () {
       store,
       provider,
       signer: sender,
-      confirmations: 1,
+      finality: 1,
       replaceAfter: 60n,
       pollInterval: 10,
       now: () => clock,
@@ -135,22 +135,22 @@ describe("the outbox", function () {
       await pause(10);
     }
   }
-  const sent = (): Hex[] => store.transactions(JOB).map(({ hash }) => hash);
+  const sent = async (): Promise<Hex[]> => (await store.transactions(JOB)).map(({ hash }) => hash);
   const inPool = async (hash: Hex | undefined): Promise<boolean> =>
     hash !== undefined && (await provider.getTransaction(hash)) !== null;
 
   it("records a transaction before it is broadcast, and after a crash sends the same bytes", async () => {
     const dying = new DeadAtBroadcast(node.url, 31_337, { staticNetwork: true, cacheTimeout: -1 });
     void outbox({ provider: dying }).deliver(JOB, pay());
-    await until(() => sent().length > 0);
-    const [recorded] = store.transactions(JOB);
+    await until(async () => (await sent()).length > 0);
+    const [recorded] = await store.transactions(JOB);
     expect(Transaction.from(recorded!.raw).hash).to.equal(recorded!.hash);
     expect(await inPool(recorded!.hash)).to.equal(false);
     dying.destroy();
 
     const receipt = await outbox().deliver(JOB, pay());
     expect(receipt.hash).to.equal(recorded!.hash);
-    expect(sent()).to.deep.equal([recorded!.hash]);
+    expect(await sent()).to.deep.equal([recorded!.hash]);
     expect(await received()).to.equal(1n);
   });
 
@@ -164,25 +164,25 @@ describe("the outbox", function () {
   it("finds the transaction that was mined while it was away", async () => {
     await provider.send("evm_setAutomine", [false]);
     void outbox({ sleep: () => new Promise(() => undefined) }).deliver(JOB, pay());
-    await until(async () => inPool(sent()[0]));
+    await until(async () => inPool((await sent())[0]));
     await provider.send("evm_mine", []);
     const receipt = await outbox().deliver(JOB, pay());
-    expect([receipt.hash]).to.deep.equal(sent());
+    expect([receipt.hash]).to.deep.equal(await sent());
     expect(await received()).to.equal(1n);
   });
 
   it("replaces what is not mined in time: same nonce, higher fees, paid once", async () => {
     await provider.send("evm_setAutomine", [false]);
     const delivery = outbox().deliver(JOB, pay());
-    await until(async () => inPool(sent()[0]));
+    await until(async () => inPool((await sent())[0]));
     clock += 59n;
     await pause(100);
-    expect(sent()).to.have.length(1);
+    expect(await sent()).to.have.length(1);
     clock += 1n;
-    await until(async () => sent().length === 2 && inPool(sent()[0]));
+    await until(async () => (await sent()).length === 2 && inPool((await sent())[0]));
     await provider.send("evm_mine", []);
     const receipt = await delivery;
-    const [newer, older] = store.transactions(JOB);
+    const [newer, older] = await store.transactions(JOB);
     expect(receipt.hash).to.equal(newer!.hash);
     expect(newer!.nonce).to.equal(older!.nonce);
     expect(newer!.maxFeePerGas * 10n).to.be.at.least(older!.maxFeePerGas * 11n);
@@ -193,13 +193,13 @@ describe("the outbox", function () {
   it("P14 status_is_chain_truth: says transaction-failed for what was mined and reverted", async () => {
     await provider.send("evm_setAutomine", [false]);
     const delivery = refusalOf(() => outbox().deliver(JOB, pay()));
-    await until(async () => inPool(sent()[0]));
-    const { maxFeePerGas, maxPriorityFeePerGas } = store.transactions(JOB)[0]!;
+    await until(async () => inPool((await sent())[0]));
+    const { maxFeePerGas, maxPriorityFeePerGas } = (await store.transactions(JOB))[0]!;
     await dollar.pause({ maxFeePerGas: maxFeePerGas * 2n, maxPriorityFeePerGas: maxPriorityFeePerGas * 2n });
     await provider.send("evm_mine", []);
     const refusal = await delivery;
     expect(refusal).to.include({ code: "transaction-failed" });
-    expect(refusal.details["value"]).to.equal(sent()[0]);
+    expect(refusal.details["value"]).to.equal((await sent())[0]);
     expect(await received()).to.equal(0n);
   });
 
@@ -207,7 +207,7 @@ describe("the outbox", function () {
     await (await dollar.pause()).wait();
     const refusal = await refusalOf(() => outbox().deliver(JOB, pay()));
     expect(refusal).to.include({ code: "transaction-failed" });
-    expect(sent()).to.deep.equal([]);
+    expect(await sent()).to.deep.equal([]);
     expect(await provider.getTransactionCount(sender.address, "pending")).to.equal(
       await provider.getTransactionCount(sender.address, "latest"),
     );
@@ -216,11 +216,11 @@ describe("the outbox", function () {
   it("K7: waits for its confirmations, and sends again what a reorganisation dropped", async () => {
     const beforeMining: unknown = await provider.send("evm_snapshot", []);
     let settled = false;
-    const delivery = outbox({ confirmations: 3 })
+    const delivery = outbox({ finality: 3 })
       .deliver(JOB, pay())
       .finally(() => (settled = true));
     const minedIn = async (): Promise<number | undefined> =>
-      (sent()[0] && (await provider.getTransactionReceipt(sent()[0]!))?.blockNumber) ?? undefined;
+      (await sent())[0] && (await provider.getTransactionReceipt((await sent())[0]!))?.blockNumber;
     await until(async () => (await minedIn()) !== undefined);
     await provider.send("evm_mine", []);
     await pause(100);
@@ -229,27 +229,27 @@ describe("the outbox", function () {
     await provider.send("evm_setAutomine", [false]);
     await provider.send("evm_revert", [beforeMining]);
     expect(await received()).to.equal(0n);
-    await until(async () => inPool(sent()[0]));
+    await until(async () => inPool((await sent())[0]));
     for (let block = 0; block < 3; ++block) {
       expect(settled).to.equal(false);
       await provider.send("evm_mine", []);
     }
     const receipt = await delivery;
-    expect([receipt.hash]).to.deep.equal(sent());
+    expect([receipt.hash]).to.deep.equal(await sent());
     expect(await received()).to.equal(1n);
   });
 
   it("signs anew when something else used its nonce", async () => {
     await provider.send("evm_setAutomine", [false]);
     const delivery = outbox().deliver(JOB, pay());
-    await until(async () => inPool(sent()[0]));
-    const [lost] = store.transactions(JOB);
+    await until(async () => inPool((await sent())[0]));
+    const [lost] = await store.transactions(JOB);
     const rival = { to: sender.address, nonce: lost!.nonce, maxFeePerGas: lost!.maxFeePerGas * 2n };
     await sender.sendTransaction({ ...rival, maxPriorityFeePerGas: lost!.maxPriorityFeePerGas * 2n });
     await provider.send("evm_mine", []);
     await provider.send("evm_setAutomine", [true]);
     const receipt = await delivery;
-    const [newest] = store.transactions(JOB);
+    const [newest] = await store.transactions(JOB);
     expect(receipt.hash).to.equal(newest!.hash);
     expect(newest!.nonce).to.equal(lost!.nonce + 1);
     expect(await received()).to.equal(1n);
@@ -287,7 +287,7 @@ describe("the outbox", function () {
         const { delivery, waited } = deliverThrough();
         await until(() => waited() >= 3);
         gateway.mode = "up";
-        expect([(await delivery).hash]).to.deep.equal(sent());
+        expect([(await delivery).hash]).to.deep.equal(await sent());
         expect(await received()).to.equal(1n);
       });
     }
@@ -297,20 +297,20 @@ describe("the outbox", function () {
       const { delivery, waited } = deliverThrough();
       await until(() => waited() >= 3);
       await gateway.listen();
-      expect([(await delivery).hash]).to.deep.equal(sent());
+      expect([(await delivery).hash]).to.deep.equal(await sent());
       expect(await received()).to.equal(1n);
     });
 
     it("between broadcast and block, the payment is found settled without a hand, and not sent twice", async () => {
       await provider.send("evm_setAutomine", [false]);
       const { delivery, waited } = deliverThrough();
-      await until(async () => inPool(sent()[0]));
+      await until(async () => inPool((await sent())[0]));
       gateway.mode = "resets";
       await provider.send("evm_mine", []);
       const before = waited();
       await until(() => waited() >= before + 3);
       gateway.mode = "up";
-      expect([(await delivery).hash]).to.deep.equal(sent());
+      expect([(await delivery).hash]).to.deep.equal(await sent());
       expect(await received()).to.equal(1n);
     });
   });

@@ -43,7 +43,7 @@ export class Acknowledgements {
     // Revoked by the owner's word alone: the books stopped it, and the chain may never hear of it.
     const { state, base } = await chain.mandate(agent);
     if (state !== "revoked") return state === "closed" || state === "fallback";
-    if (!outbox.begun(job) && (await chain.registry.acknowledgementOf(agent)).acknowledged) return true;
+    if (!(await outbox.begun(job)) && (await chain.registry.acknowledgementOf(agent)).acknowledged) return true;
     const { accepted, reserved } = processor.status(agent);
     const head: Hex = processor.last(agent)?.payment.head ?? headHex(base);
     const data = chain.registry.interface.encodeFunctionData("acknowledge", [agent, accepted.seq, head, reserved]);

@@ -155,7 +155,7 @@ export class Answers {
         await outbox.deliver(job, { to: chain.rail.challenges, data });
         return;
       } catch (error) {
-        const spent = error instanceof BursarError && error.code === "transaction-failed" && outbox.begun(job);
+        const spent = error instanceof BursarError && error.code === "transaction-failed" && (await outbox.begun(job));
         if (!spent || attempt === ATTEMPTS) throw error;
       }
     }
@@ -192,7 +192,7 @@ export class Answers {
   /** The number under which the chain keeps a batch; null if no transaction settled it. */
   async #batchOnChain(id: number): Promise<bigint | null> {
     const { store, chain } = this.#options;
-    const batchId = await chain.batchSettledBy(store.transactions(`batch:${id}`).map(({ hash }) => hash));
+    const batchId = await chain.batchSettledBy((await store.transactions(`batch:${id}`)).map(({ hash }) => hash));
     if (batchId === null && store.batch(id)?.state === "settled") {
       throw new BursarError(
         "chain-unavailable",

@@ -131,13 +131,13 @@ export class Closings {
     const { chain, outbox } = this.#options;
     const job = `close:${agent}`;
     const { state, closesAt } = await reach(() => chain.registry.mandateOf(agent));
-    if (MANDATE_STATES[Number(state)] === "closed" && !outbox.begun(job)) {
+    if (MANDATE_STATES[Number(state)] === "closed" && !(await outbox.begun(job))) {
       this.#move(agent, "closed", { closesAt });
       return;
     }
     // A claim may have brought the windows back meanwhile.
     const time = BigInt((await reach(() => chain.provider.getBlock("latest")))?.timestamp ?? 0);
-    if (!outbox.begun(job) && time < closesAt) {
+    if (!(await outbox.begun(job)) && time < closesAt) {
       this.#move(agent, "noticed", { closesAt });
       return;
     }
@@ -150,7 +150,7 @@ export class Closings {
     const { chain, outbox, sender, failed } = this.#options;
     const to = chain.rail.registry;
     try {
-      if (!outbox.begun(job)) await chain.simulate(to, data, sender);
+      if (!(await outbox.begun(job))) await chain.simulate(to, data, sender);
       await outbox.deliver(job, { to, data });
     } catch (error) {
       if (!(error instanceof BursarError) || error.code !== "transaction-failed") throw error;

@@ -1,6 +1,6 @@
 import type { Hex } from "@bursar/protocol";
 
-import type { Database } from "./database.ts";
+import type { Columns, Database } from "./database.ts";
 import type { OutboxEntry } from "./records.ts";
 
 /** The table of signed transactions. */
@@ -17,14 +17,19 @@ CREATE TABLE IF NOT EXISTS outbox (
   UNIQUE (job, hash)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS outbox_job ON outbox (job);
+CREATE INDEX IF NOT EXISTS outbox_sent ON outbox (sent_at);
 `;
 
 /** Where an outbox keeps what it signed. */
 export interface OutboxBook {
   /** Records a signed transaction before it is broadcast. */
-  addTransaction(entry: Omit<OutboxEntry, "id">): void;
+  addTransaction(entry: Omit<OutboxEntry, "id">): Promise<void>;
   /** Every signed transaction of a job, the newest first: replacements share a nonce. */
-  transactions(job: string): OutboxEntry[];
+  transactions(job: string): Promise<OutboxEntry[]>;
+  /** Every signed transaction with a nonce, of any job, the newest first. */
+  transactionsAt(nonce: number): Promise<OutboxEntry[]>;
+  /** Every transaction that was signed at or after a time (Unix seconds), the newest first. */
+  transactionsSince(time: bigint): Promise<OutboxEntry[]>;
 }
 
 export function addTransaction(database: Database, entry: Omit<OutboxEntry, "id">): void {
@@ -41,7 +46,19 @@ export function addTransaction(database: Database, entry: Omit<OutboxEntry, "id"
 }
 
 export function transactionsOf(database: Database, job: string): OutboxEntry[] {
-  return database.all("SELECT * FROM outbox WHERE job = ? ORDER BY id DESC", job).map((row) => ({
+  return database.all("SELECT * FROM outbox WHERE job = ? ORDER BY id DESC", job).map(entryOf);
+}
+
+export function transactionsAt(database: Database, nonce: number): OutboxEntry[] {
+  return database.all("SELECT * FROM outbox WHERE nonce = ? ORDER BY id DESC", nonce).map(entryOf);
+}
+
+export function transactionsSince(database: Database, time: bigint): OutboxEntry[] {
+  return database.all("SELECT * FROM outbox WHERE sent_at >= ? ORDER BY id DESC", Number(time)).map(entryOf);
+}
+
+function entryOf(row: Columns): OutboxEntry {
+  return {
     id: Number(row["id"]),
     job: String(row["job"]),
     nonce: Number(row["nonce"]),
@@ -50,5 +67,5 @@ export function transactionsOf(database: Database, job: string): OutboxEntry[] {
     raw: String(row["raw"]) as Hex,
     hash: String(row["hash"]) as Hex,
     sentAt: BigInt(row["sent_at"]!),
-  }));
+  };
 }

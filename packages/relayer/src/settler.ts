@@ -162,9 +162,13 @@ export class Settler {
     if (!calldata) throw new Error(`batch ${id} is ${batch.state} without calldata`);
     try {
       const job = `batch:${id}`;
-      if (!outbox.begun(job)) await gateway.simulate(gateway.settlement, calldata, sender);
+      if (!(await outbox.begun(job))) await gateway.simulate(gateway.settlement, calldata, sender);
       store.markSubmitted(id);
-      const { hash, blockNumber, gasUsed } = await outbox.deliver(job, { to: gateway.settlement, data: calldata });
+      const { hash, blockNumber, gasUsed } = await outbox.deliver(
+        job,
+        { to: gateway.settlement, data: calldata },
+        this.#mayWaitUntil(batch),
+      );
       store.markSettled(id, { transaction: hash as Hex, block: blockNumber, gasUsed });
     } catch (error) {
       if (!(error instanceof BursarError) || error.code !== "transaction-failed") throw error;
@@ -192,6 +196,12 @@ export class Settler {
     }
     if (refused.length > 0) store.markFailed(id, `The contract refuses ${refused.join("; ")}`);
     return refused.length > 0;
+  }
+
+  /** A batch waits for cheaper days until its first receipt falls due, less what mining and finality may take. */
+  #mayWaitUntil({ rows }: BatchRecord): bigint {
+    const due = rows.map(({ agent, seq }) => this.#options.store.payment(agent, seq + 1n)?.settleBy ?? 0n);
+    return due.reduce((first, settleBy) => (settleBy < first ? settleBy : first)) - URGENT;
   }
 
   /** What a recorded batch proved, laid out again from the payments. */
@@ -226,6 +236,9 @@ export class Settler {
     return { lineHash: hashLine(last.payment.line), signature: last.signature };
   }
 }
+
+/** Seconds before the first settle-by from which on a batch waits for nothing. */
+const URGENT = 1_800n;
 
 const UNFINISHED = ["planned", "proving", "proved", "submitted"] as const;
 

@@ -10,7 +10,7 @@ import {
 } from "@bursar/protocol";
 
 import { Database, type Columns } from "./database.ts";
-import { addTransaction, transactionsOf, type OutboxBook } from "./outbox-book.ts";
+import { addTransaction, transactionsAt, transactionsOf, transactionsSince, type OutboxBook } from "./outbox-book.ts";
 import type {
   AcceptedPayment,
   BatchRecord,
@@ -519,6 +519,12 @@ export class Store implements OutboxBook {
     return states ? all.filter((batch) => states.includes(batch.state)) : all;
   }
 
+  /** The batches that settled last, the oldest of them first. */
+  lastSettled(most: number): Promise<BatchRecord[]> {
+    const rows = this.database.all(`${BATCHES} WHERE state = 'settled' ORDER BY id DESC LIMIT ?`, most);
+    return Promise.resolve(rows.map(batchOf).reverse());
+  }
+
   /** The proof is being made; after a crash it is made again. */
   markProving(id: number): void {
     this.database.run("UPDATE batch SET state = 'proving' WHERE id = ? AND state = 'planned'", id);
@@ -534,8 +540,9 @@ export class Store implements OutboxBook {
   }
 
   /** Records a signed transaction before it is broadcast. */
-  addTransaction(entry: Omit<OutboxEntry, "id">): void {
+  addTransaction(entry: Omit<OutboxEntry, "id">): Promise<void> {
     addTransaction(this.database, entry);
+    return Promise.resolve();
   }
 
   /** A transaction of the batch is signed, and may be on its way. */
@@ -544,8 +551,16 @@ export class Store implements OutboxBook {
   }
 
   /** Every signed transaction of a job, the newest first: replacements share a nonce. */
-  transactions(job: string): OutboxEntry[] {
-    return transactionsOf(this.database, job);
+  transactions(job: string): Promise<OutboxEntry[]> {
+    return Promise.resolve(transactionsOf(this.database, job));
+  }
+
+  transactionsAt(nonce: number): Promise<OutboxEntry[]> {
+    return Promise.resolve(transactionsAt(this.database, nonce));
+  }
+
+  transactionsSince(time: bigint): Promise<OutboxEntry[]> {
+    return Promise.resolve(transactionsSince(this.database, time));
   }
 
   /** Block up to which something was read from the chain, or null. */

@@ -515,6 +515,8 @@ export interface ServeOptions {
   readonly publicUrl: string;
   readonly settleEvery: number;
   readonly replaceAfter: number;
+  readonly gasBudgetEthPerDay?: bigint;
+  readonly minBalanceEth?: bigint;
   readonly paymentsPerSecond: number;
   readonly burst: number;
   readonly requestsPerSecond: number;
@@ -527,10 +529,20 @@ export interface ServeOptions {
 
 /** Serves until SIGINT or SIGTERM; a second one ends it at once. */
 export async function serve(session: Session, output: Output, options: ServeOptions): Promise<void> {
-  const { logLevel, metricsPort = null, replaceAfter, ...rest } = options;
-  const { settleWithin, confirmations } = session.options;
+  const { logLevel, metricsPort = null, replaceAfter, gasBudgetEthPerDay, minBalanceEth, ...rest } = options;
+  const { settleWithin, maxFeeGwei } = session.options;
+  const { finality, alarms } = session;
   const maxSkew = session.local ? null : SERVICE_DEFAULTS.maxSkew;
-  const config = { ...rest, metricsPort, replaceAfter: BigInt(replaceAfter), settleWithin, confirmations, maxSkew };
+  const bounds = { maxFeePerGas: maxFeeGwei, gasBudget: gasBudgetEthPerDay, minBalance: minBalanceEth };
+  const config = {
+    ...rest,
+    metricsPort,
+    replaceAfter: BigInt(replaceAfter),
+    settleWithin,
+    finality,
+    maxSkew,
+    ...bounds,
+  };
   const prover = new Prover();
   try {
     const service = await startService({
@@ -540,6 +552,7 @@ export async function serve(session: Session, output: Output, options: ServeOpti
       store: session.store,
       signer: await session.account("processor"),
       prover,
+      alarms,
       logger: createLogger(logLevel, process.stdout),
       now,
       sleep: (milliseconds, signal) => setTimeout(milliseconds, undefined, { signal }).catch(() => undefined),
@@ -585,9 +598,12 @@ export function showConfig(output: Output, commands: readonly Command[]): void {
 /** Providers put their key into the URL of the chain: all of it but the host may be a secret. */
 function withoutSecrets(name: string, value: unknown): unknown {
   if (name !== "rpc") return value;
-  const { protocol, host, pathname, search, username, password } = new URL(String(value));
-  const plain = pathname + search + username + password === "/";
-  return plain ? value : `${protocol}//${host}/[hidden]`;
+  const hosts = (value as string[]).map((url) => {
+    const { protocol, host, pathname, search, username, password } = new URL(url);
+    const plain = pathname + search + username + password === "/";
+    return plain ? url : `${protocol}//${host}/[hidden]`;
+  });
+  return hosts.length === 1 ? hosts[0] : hosts;
 }
 
 function shown(value: unknown): string {

@@ -27,11 +27,10 @@ import { z } from "zod";
 
 import { intentViewSchema } from "../http/intents.ts";
 import { IntentBook, Intents, type IntentRequest, type IntentView, type OwnerAnswer } from "../intents.ts";
-import { Outbox } from "../outbox.ts";
 import { visible } from "../plain-text.ts";
 import { report, short, table, time, type Output } from "./report.ts";
 import type { Scene } from "./scene.ts";
-import { now, sleep, type Session } from "./session.ts";
+import { now, type Session } from "./session.ts";
 
 /** What the group of commands runs in. */
 export interface IntentScene extends Scene {
@@ -306,8 +305,7 @@ async function deskOf(session: Session, url: string | undefined): Promise<Desk> 
 const PATIENCE = 300_000;
 
 async function localIntents(session: Session): Promise<Intents> {
-  const { domain, store, chain, provider, options } = session;
-  const { confirmations } = options;
+  const { domain, store, chain } = session;
   return new Intents({
     domain,
     chain,
@@ -315,9 +313,7 @@ async function localIntents(session: Session): Promise<Intents> {
     processor: await session.processor(),
     patience: PATIENCE,
     deliver: async (job, request) => {
-      const signer = await session.account("processor");
-      const pace = { confirmations, replaceAfter: 60n, pollInterval: 500, now, sleep };
-      return new Outbox({ store, provider, signer, ...pace }).deliver(job, request);
+      return (await session.outbox()).deliver(job, request);
     },
     now,
   });

@@ -91,7 +91,7 @@ export class Actions {
     let left = balance;
     for (const action of waiting) {
       const cost = fee * ((action.gas * 5n) / 4n);
-      if (cost > left && !outbox.begun(jobOf(action))) {
+      if (cost > left && !(await outbox.begun(jobOf(action)))) {
         this.#stuck(action, `it takes about ${cost} wei, and ${this.#options.account} holds ${left}`);
         return;
       }

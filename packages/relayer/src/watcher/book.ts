@@ -2,7 +2,14 @@ import { BursarError, toWire, type Address, type Hex } from "@bursar/protocol";
 import { DatabaseSync } from "node:sqlite";
 
 import { Database, type Columns } from "../database.ts";
-import { addTransaction, OUTBOX_SCHEMA, transactionsOf, type OutboxBook } from "../outbox-book.ts";
+import {
+  addTransaction,
+  OUTBOX_SCHEMA,
+  transactionsAt,
+  transactionsOf,
+  transactionsSince,
+  type OutboxBook,
+} from "../outbox-book.ts";
 import type { OutboxEntry } from "../records.ts";
 import type { Alert } from "./alerts.ts";
 import type { ReceiptState } from "./follow.ts";
@@ -296,12 +303,21 @@ export class WatchBook implements OutboxBook {
     return { count: Number(row?.["count"] ?? 0), last: BigInt(row?.["last"] ?? 0) };
   }
 
-  addTransaction(entry: Omit<OutboxEntry, "id">): void {
+  addTransaction(entry: Omit<OutboxEntry, "id">): Promise<void> {
     addTransaction(this.database, entry);
+    return Promise.resolve();
   }
 
-  transactions(job: string): OutboxEntry[] {
-    return transactionsOf(this.database, job);
+  transactions(job: string): Promise<OutboxEntry[]> {
+    return Promise.resolve(transactionsOf(this.database, job));
+  }
+
+  transactionsAt(nonce: number): Promise<OutboxEntry[]> {
+    return Promise.resolve(transactionsAt(this.database, nonce));
+  }
+
+  transactionsSince(time: bigint): Promise<OutboxEntry[]> {
+    return Promise.resolve(transactionsSince(this.database, time));
   }
 
   /** Takes an owner's mandate into the book. @returns false if it stands there already. */

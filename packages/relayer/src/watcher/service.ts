@@ -86,7 +86,7 @@ export function createIntake(
 ): { lookout: Lookout; intake: Intake } {
   const { chainId, registry } = chain.rail;
   const lookout = new Lookout(chain, fromBlock);
-  const mandates = chainMandates(provider, registry, { finality: chain.confirmations, fromBlock });
+  const mandates = chainMandates(provider, registry, { finality: chain.finality, fromBlock });
   return { lookout, intake: new Intake({ domain: { chainId, registry }, book, lookout, mandates }) };
 }
 
@@ -101,7 +101,7 @@ export function createWatch(parts: WatchParts): Watch {
     store: book,
     provider,
     signer,
-    confirmations: chain.confirmations,
+    finality: chain.finality,
     replaceAfter,
     pollInterval: 250,
     now,
