@@ -14,6 +14,8 @@ export interface ConnectOptions {
   readonly timeout?: number | undefined;
   /** Milliseconds between looks at all nodes, while there is something to ask them. */
   readonly lookEvery?: number | undefined;
+  /** Milliseconds since any moment. */
+  readonly clock?: (() => number) | undefined;
 }
 
 /** What stands behind a URL. */
@@ -25,7 +27,7 @@ interface Identity {
 
 type Answer = JsonRpcResult | JsonRpcError;
 
-/** `good` nodes are asked; `down` ones only when there is none; the others never. */
+/** Only `good` nodes are asked; the others are looked at until they are. */
 type State = "good" | "down" | "behind" | "wrong";
 
 const TIMEOUT = 10_000;
@@ -57,19 +59,19 @@ const genesisSchema = headSchema.nullable().transform((block) => block?.hash ?? 
 
 /** One JSON-RPC URL. */
 class RpcNode {
-  /** Its host alone: the rest of a URL may hold a key. */
+  /** Tells of no URL: that may hold a key. */
   readonly name: string;
   state: State = "good";
   /** Milliseconds of the clock until which it is spared. */
-  restsUntil = 0;
+  restsUntil = -Infinity;
   #genesis: string | undefined;
   readonly #url: string;
   readonly #headers: Record<string, string> = { "content-type": "application/json" };
   readonly #timeout: number;
 
-  constructor(url: string, timeout: number) {
+  constructor(name: string, url: string, timeout: number) {
+    this.name = name;
     const parsed = new URL(url);
-    this.name = parsed.host;
     if (parsed.username !== "" || parsed.password !== "") {
       const account = [parsed.username, parsed.password].map(decodeURIComponent).join(":");
       this.#headers["authorization"] = `Basic ${Buffer.from(account).toString("base64")}`;
@@ -109,7 +111,7 @@ class RpcNode {
 
   async #ask(method: string, params: unknown[]): Promise<unknown> {
     const answer = await this.post({ jsonrpc: "2.0", id: 1, method, params });
-    if ("error" in answer) throw new NoAnswer(String(answer.error.message));
+    if ("error" in answer) throw new NoAnswer(String(answer.error.message), isLimit(answer.error) ? REST : undefined);
     return answer.result as unknown;
   }
 
@@ -141,19 +143,23 @@ export class FailoverProvider extends JsonRpcProvider {
   readonly #identity: Identity;
   readonly #alarms: Alarms;
   readonly #lookEvery: number;
+  readonly #clock: () => number;
   #looking: Promise<void> | undefined;
   #nextLook = 0;
+  /** Why the last node that failed did. */
+  #fault = new NoAnswer("no node is well");
   /** Time of the newest block that any node showed (Unix seconds). */
   #newest = 0;
 
   private constructor(urls: readonly string[], identity: Identity, nodes: readonly RpcNode[], options: ConnectOptions) {
-    const { alarms = new Alarms(), lookEvery = LOOK_EVERY } = options;
+    const { alarms = new Alarms(), lookEvery = LOOK_EVERY, clock = () => performance.now() } = options;
     const ethers = { staticNetwork: true, cacheTimeout: -1, pollingInterval: 250, batchMaxCount: 1 };
     super(urls[0], identity.chainId, ethers);
     this.#identity = identity;
     this.#nodes = nodes;
     this.#alarms = alarms;
     this.#lookEvery = lookEvery;
+    this.#clock = clock;
   }
 
   /**
@@ -164,7 +170,7 @@ export class FailoverProvider extends JsonRpcProvider {
     urls: readonly string[],
     options: ConnectOptions,
   ): Promise<{ provider: FailoverProvider; chainId: bigint; genesis: string }> {
-    const nodes = urls.map((url) => new RpcNode(url, options.timeout ?? TIMEOUT));
+    const nodes = urls.map((url, i) => new RpcNode(nameOf(urls, i), url, options.timeout ?? TIMEOUT));
     const looks = await Promise.allSettled(nodes.map((node) => node.look()));
     const found = looks.find((look) => look.status === "fulfilled")?.value;
     if (!found) throw unavailable(looks.find((look) => look.status === "rejected")?.reason);
@@ -181,7 +187,7 @@ export class FailoverProvider extends JsonRpcProvider {
 
   /** ethers reads errors out of what it takes for results. */
   override async _send(payload: JsonRpcPayload | JsonRpcPayload[]): Promise<JsonRpcResult[]> {
-    this.#look();
+    this.#lookNowAndThen();
     const answers = [payload].flat().map((one) => (BROADCAST.has(one.method) ? this.#broadcast(one) : this.#ask(one)));
     return (await Promise.all(answers)) as JsonRpcResult[];
   }
@@ -189,20 +195,19 @@ export class FailoverProvider extends JsonRpcProvider {
   /** The first answer that is about the request, in the order of the nodes; else what the last of them said. */
   async #ask(payload: JsonRpcPayload): Promise<Answer> {
     let last: Answer | undefined;
-    let fault: unknown = new NoAnswer("every node is behind or on another chain");
-    for (const node of await this.#candidates()) {
+    const nodes = await this.#candidates();
+    for (const node of REPEATABLE.test(payload.method) ? nodes : nodes.slice(0, 1)) {
       try {
         const answer = await node.post(payload);
         if (!("error" in answer) || !isOfTheNode(answer.error)) return answer;
         last = answer;
         if (isLimit(answer.error)) this.#rest(node, REST);
       } catch (error) {
-        fault = error;
         this.#fail(node, error);
       }
     }
     if (last) return last;
-    throw fault;
+    throw this.#fault;
   }
 
   /** To every node of this chain: one that takes it is enough. */
@@ -227,18 +232,22 @@ export class FailoverProvider extends JsonRpcProvider {
     }
   }
 
-  /** Those that are well; where there is none, those that were down, after another look. */
+  /** Those that are well, if need be after another look; where all of them limit requests, they are asked nevertheless. */
   async #candidates(): Promise<RpcNode[]> {
-    const well = (): RpcNode[] => this.#nodes.filter((node) => node.state === "good" && node.restsUntil <= Date.now());
-    const now = well();
-    if (now.length > 0) return now;
-    await this.#looking;
-    const then = well();
-    return then.length > 0 ? then : this.#nodes.filter(({ state }) => state === "good" || state === "down");
+    const isWell = ({ state }: RpcNode): boolean => state === "good";
+    if (!this.#nodes.some(isWell)) await this.look();
+    const well = this.#nodes.filter(isWell);
+    const rested = well.filter((node) => this.#isRested(node));
+    return rested.length > 0 ? rested : well;
+  }
+
+  #isRested({ restsUntil }: RpcNode): boolean {
+    return restsUntil <= this.#clock();
   }
 
   #fail(node: RpcNode, error: unknown): void {
     if (!(error instanceof NoAnswer)) throw error;
+    this.#fault = error;
     if (error.rest !== undefined) this.#rest(node, error.rest);
     else {
       node.forget();
@@ -247,23 +256,28 @@ export class FailoverProvider extends JsonRpcProvider {
   }
 
   #rest(node: RpcNode, milliseconds: number): void {
-    node.restsUntil = Date.now() + milliseconds;
+    node.restsUntil = this.#clock() + milliseconds;
     const value = Math.ceil(milliseconds / 1_000);
     const message = `The node ${node.name} limits requests: it is spared for ${value} s.`;
     this.#alarms.raise({ code: "node-limited", about: node.name, message, value });
   }
 
-  /** Looks at all nodes now and then, beside what is asked. A single one that is well has none to be compared with. */
-  #look(): void {
+  /** Beside what is asked. A single one that is well has none to be compared with. */
+  #lookNowAndThen(): void {
     const isAlone = this.#nodes.length === 1 && this.#nodes[0]!.state === "good";
-    if (isAlone || this.#looking || Date.now() < this.#nextLook) return;
-    this.#looking = Promise.allSettled(this.#nodes.map((node) => node.look()))
+    if (!isAlone && this.#clock() >= this.#nextLook) void this.look();
+  }
+
+  /** Looks at all nodes: which are well, and on the same height. */
+  look(): Promise<void> {
+    this.#looking ??= Promise.allSettled(this.#nodes.map((node) => node.look()))
       .then((looks) => this.#judge(looks))
       .finally(() => (this.#looking = undefined));
+    return this.#looking;
   }
 
   #judge(looks: readonly PromiseSettledResult<Identity & { time: number }>[]): void {
-    this.#nextLook = Date.now() + this.#lookEvery;
+    this.#nextLook = this.#clock() + this.#lookEvery;
     for (const look of looks) {
       const isOurs = look.status === "fulfilled" && isSame(look.value, this.#identity);
       if (isOurs) this.#newest = Math.max(this.#newest, look.value.time);
@@ -284,7 +298,7 @@ export class FailoverProvider extends JsonRpcProvider {
   /** A node has one trouble at a time: the alarm about another one is over. */
   #mark(node: RpcNode, state: State, trouble?: AlarmCode, message = ""): void {
     node.state = state;
-    if (node.restsUntil <= Date.now()) this.#alarms.clear("node-limited", node.name);
+    if (this.#isRested(node)) this.#alarms.clear("node-limited", node.name);
     for (const code of TROUBLES) if (code !== trouble) this.#alarms.clear(code, node.name);
     if (trouble) this.#alarms.raise({ code: trouble, about: node.name, message, value: state });
   }
@@ -292,6 +306,8 @@ export class FailoverProvider extends JsonRpcProvider {
 
 /** Repeating these does no harm, and each node that has it is one more that spreads it. */
 const BROADCAST = new Set(["eth_sendRawTransaction"]);
+/** Asking another node does no harm either: all but what makes a node sign, or moves a local chain. */
+const REPEATABLE = /^(eth_(?!sendTransaction)|net_|web3_)/;
 const TROUBLES = ["node-unreachable", "node-behind", "node-wrong-chain"] as const;
 
 /**
@@ -302,7 +318,7 @@ const TROUBLES = ["node-unreachable", "node-behind", "node-wrong-chain"] as cons
 export async function connect(
   urls: string | readonly string[],
   options: ConnectOptions = {},
-): Promise<{ provider: JsonRpcProvider; chainId: bigint; genesis: string }> {
+): Promise<{ provider: FailoverProvider; chainId: bigint; genesis: string }> {
   return FailoverProvider.open([urls].flat(), options);
 }
 
@@ -315,6 +331,13 @@ function wrongChain(node: RpcNode, found: Identity, expected: Identity): BursarE
     { value, limit },
     "Take it out of --rpc: all nodes there must be of one chain.",
   );
+}
+
+/** The host, with its place in the list where several nodes stand behind it. */
+function nameOf(urls: readonly string[], i: number): string {
+  const hosts = urls.map((url) => new URL(url).host);
+  const host = hosts[i]!;
+  return hosts.indexOf(host) === hosts.lastIndexOf(host) ? host : `${host} (${i + 1})`;
 }
 
 function isSame(a: Identity, b: Identity): boolean {
