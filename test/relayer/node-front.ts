@@ -106,7 +106,7 @@ export class NodeFront {
   }
 
   async #ask(asked: Asked): Promise<string> {
-    const body = JSON.stringify({ ...asked, params: await this.#placed(asked) });
+    const body = JSON.stringify({ jsonrpc: "2.0", ...asked, params: await this.#placed(asked) });
     const response = await fetch(this.target, {
       method: "POST",
       headers: { "content-type": "application/json" },

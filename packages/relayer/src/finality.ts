@@ -1,5 +1,5 @@
 import { BursarError } from "@bursar/protocol";
-import type { Provider } from "ethers";
+import { isError, type Provider } from "ethers";
 
 import { isUnreachable } from "./unreachable.ts";
 
@@ -66,7 +66,7 @@ export function parseFinality(text: string): Finality {
 export async function finalBlockOf(provider: Provider, finality: Finality): Promise<number> {
   if (typeof finality === "number") return Math.max(0, (await provider.getBlockNumber()) - (finality - 1));
   const block = await provider.getBlock(finality).catch((error: unknown) => {
-    if (isUnreachable(error)) throw error;
+    if (isUnreachable(error) || !isError(error, "UNKNOWN_ERROR")) throw error;
     return null;
   });
   if (block) return block.number;

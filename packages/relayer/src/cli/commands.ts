@@ -40,6 +40,7 @@ import type { Command } from "commander";
 
 import { ApiKeys, type KeyScope } from "../api-keys.ts";
 import { bondShortage } from "../bonding.ts";
+import { parseEth } from "../fees.ts";
 import { csvLines } from "../ledger-csv.ts";
 import { createLogger } from "../log.ts";
 import { visible } from "../plain-text.ts";
@@ -515,8 +516,8 @@ export interface ServeOptions {
   readonly publicUrl: string;
   readonly settleEvery: number;
   readonly replaceAfter: number;
-  readonly gasBudgetEthPerDay?: bigint;
-  readonly minBalanceEth?: bigint;
+  readonly gasBudgetEthPerDay?: string;
+  readonly minBalanceEth?: string;
   readonly paymentsPerSecond: number;
   readonly burst: number;
   readonly requestsPerSecond: number;
@@ -530,10 +531,11 @@ export interface ServeOptions {
 /** Serves until SIGINT or SIGTERM; a second one ends it at once. */
 export async function serve(session: Session, output: Output, options: ServeOptions): Promise<void> {
   const { logLevel, metricsPort = null, replaceAfter, gasBudgetEthPerDay, minBalanceEth, ...rest } = options;
-  const { settleWithin, maxFeeGwei } = session.options;
-  const { finality, alarms } = session;
+  const { settleWithin } = session.options;
+  const { finality, maxFeePerGas, alarms } = session;
   const maxSkew = session.local ? null : SERVICE_DEFAULTS.maxSkew;
-  const bounds = { maxFeePerGas: maxFeeGwei, gasBudget: gasBudgetEthPerDay, minBalance: minBalanceEth };
+  const wei = (eth: string | undefined): bigint | undefined => (eth === undefined ? undefined : parseEth(eth));
+  const bounds = { maxFeePerGas, gasBudget: wei(gasBudgetEthPerDay), minBalance: wei(minBalanceEth) };
   const config = {
     ...rest,
     metricsPort,

@@ -19,6 +19,13 @@ const reads =
     }
   };
 
+/** An amount as it was written, once it can be read: so it is shown. */
+const checked = (read: (text: string) => bigint) =>
+  reads((text): string => {
+    read(text);
+    return text;
+  });
+
 export const address = reads((text): Address => parseAddress(text));
 export const amount = reads((text): bigint => parseAmount(text));
 
@@ -42,8 +49,9 @@ export function moment(text: string): bigint {
 /** JSON-RPC URLs with commas between them; the option given again names more. */
 function nodes(text: string, before: readonly string[] | undefined): string[] {
   const urls = text.split(",").map((one) => one.trim());
-  const wrong = urls.find((one) => !URL.canParse(one) || !/^https?:$/.test(new URL(one).protocol));
-  if (wrong !== undefined) throw new InvalidArgumentError(`«${wrong}» is no http or https URL.`);
+  const wrong = urls.findIndex((one) => !URL.canParse(one) || !/^https?:$/.test(new URL(one).protocol));
+  // It is not said again: it may hold a provider's key.
+  if (wrong >= 0) throw new InvalidArgumentError(`Node ${wrong + 1} is no http or https URL.`);
   return before === undefined || before === DEFAULT_NODES ? urls : [...before, ...urls];
 }
 
@@ -97,7 +105,7 @@ export const commonOptions = (): Option[] => [
     "BURSAR_FINALITY",
   ).argParser(reads(parseFinality)),
   named("--max-fee-gwei <gwei>", "a gas that no transaction pays more than", "BURSAR_MAX_FEE_GWEI").argParser(
-    reads(parseGwei),
+    checked(parseGwei),
   ),
   named("--config <file>", 'JSON file with options by name, such as {"port": 8402}', "BURSAR_CONFIG"),
 ];
@@ -127,12 +135,12 @@ export const serviceOptions = (): Option[] => [
     "--gas-budget-eth-per-day <eth>",
     "for gas, above which what may wait does",
     "BURSAR_GAS_BUDGET_ETH_PER_DAY",
-  ).argParser(reads(parseEth)),
+  ).argParser(checked(parseEth)),
   named(
     "--min-balance-eth <eth>",
     "on the account, below which what may wait does",
     "BURSAR_MIN_BALANCE_ETH",
-  ).argParser(reads(parseEth)),
+  ).argParser(checked(parseEth)),
   named("--payments-per-second <number>", "of one mandate, in the long run", "BURSAR_PAYMENTS_PER_SECOND")
     .default(SERVICE_DEFAULTS.paymentsPerSecond)
     .argParser(between(1, 1_000_000)),

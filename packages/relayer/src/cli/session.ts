@@ -9,6 +9,7 @@ import { Alarms } from "../alarms.ts";
 import { Chain } from "../chain.ts";
 import { deploymentPath, railOf, readDeployment, type Rail } from "../deployment.ts";
 import { connect } from "../failover.ts";
+import { parseGwei } from "../fees.ts";
 import { finalityOf, type Finality } from "../finality.ts";
 import { Keyring } from "../keyring.ts";
 import { Outbox } from "../outbox.ts";
@@ -30,8 +31,8 @@ export interface SessionOptions {
   settleWithin: bigint;
   /** When something on chain counts as final; the chain's own rule unless given. */
   finality?: Finality;
-  /** Wei a gas that no transaction of the processor pays more than. */
-  maxFeeGwei?: bigint;
+  /** A gas that no transaction of the processor pays more than. */
+  maxFeeGwei?: string;
 }
 
 export const now = (): bigint => BigInt(Math.floor(Date.now() / 1_000));
@@ -79,6 +80,12 @@ export class Session {
     return this.options.finality ?? finalityOf(this.chainId);
   }
 
+  /** Wei a gas that no transaction of the processor pays more than. */
+  get maxFeePerGas(): bigint | undefined {
+    const { maxFeeGwei } = this.options;
+    return maxFeeGwei === undefined ? undefined : parseGwei(maxFeeGwei);
+  }
+
   get domain(): Domain {
     return { chainId: this.chainId, registry: this.rail.registry };
   }
@@ -109,8 +116,7 @@ export class Session {
   /** The one sender of the processor's transactions. */
   async outbox(): Promise<Outbox> {
     const signer = await this.account("processor");
-    const { store, provider, finality } = this;
-    const { maxFeeGwei: maxFeePerGas } = this.options;
+    const { store, provider, finality, maxFeePerGas } = this;
     const pace = { replaceAfter: 60n, pollInterval: 500, now, sleep };
     return new Outbox({ store, provider, signer, finality, maxFeePerGas, ...pace });
   }
