@@ -133,7 +133,7 @@ describe("answers to challenges", function () {
     for (const seq of [1n, 3n, 4n, 7n, 8n, 9n]) ids.push(await challenge(agent, seq));
     for (const id of ids) while ((await statusOf(id)) === OPEN) await setTimeout(50);
     await service.stop();
-    for (const id of ids) expect([await statusOf(id), sent(id)]).to.deep.equal([ANSWERED, 1]);
+    for (const id of ids) expect([await statusOf(id), await sent(id)]).to.deep.equal([ANSWERED, 1]);
     expect(await earned()).to.equal(6n * DEPOSIT);
     expect(log).not.to.include("could not be answered");
     const again = await start(rail.prover, keep);
@@ -215,7 +215,7 @@ describe("answers to challenges", function () {
       const [{ hash } = { hash: "" }] = await rail.store.transactions(`answer:${id}`);
       expect(place() ?? 0).to.be.lessThan(await rail.provider.getBlockNumber());
       await answers({ outbox: outboxOver() }).run();
-      expect([await statusOf(id), sent(id)]).to.deep.equal([ANSWERED, 1]);
+      expect([await statusOf(id), await sent(id)]).to.deep.equal([ANSWERED, 1]);
       expect((await rail.provider.getTransactionReceipt(hash))?.status).to.equal(1);
       dead.destroy();
     });
@@ -226,7 +226,7 @@ describe("answers to challenges", function () {
       void hanging.run();
       await setTimeout(200);
       await answers().run();
-      expect([await statusOf(id), sent(id)]).to.deep.equal([ANSWERED, 1]);
+      expect([await statusOf(id), await sent(id)]).to.deep.equal([ANSWERED, 1]);
     });
   });
 
@@ -252,7 +252,7 @@ describe("answers to challenges", function () {
     expect(await statusOf(id)).to.equal(OPEN);
     expect(place()).to.be.lessThan(await rail.provider.getBlockNumber());
     await watching.run();
-    expect([await statusOf(id), sent(id), told.length]).to.deep.equal([ANSWERED, 1, 1]);
+    expect([await statusOf(id), await sent(id), told.length]).to.deep.equal([ANSWERED, 1, 1]);
   });
 
   it("one that the books cannot answer holds up no other, is told once, and is given up when its time is over", async () => {
