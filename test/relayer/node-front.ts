@@ -21,6 +21,24 @@ interface Asked {
   readonly params: unknown[];
 }
 
+const refusal =
+  (code: number, message: string) =>
+  (id: number): object => ({ jsonrpc: "2.0", id, error: { code, message } });
+
+/** What is answered in trouble, to the request of an id. */
+const ANSWERS: Record<
+  Exclude<Trouble, "resets" | "hangs">,
+  { status: number; headers?: Record<string, string>; body: string | ((id: number) => object) }
+> = {
+  "answers 429": { status: 429, headers: { "retry-after": "7" }, body: "slow down" },
+  "answers 500": { status: 500, body: "" },
+  "answers 503": { status: 503, body: "busy" },
+  "answers HTML": { status: 200, body: "<html>maintenance</html>" },
+  "answers other JSON": { status: 200, body: () => ({ status: "ok" }) },
+  "limits requests": { status: 200, body: refusal(-32_005, "daily request count exceeded") },
+  "lacks the block": { status: 200, body: refusal(-32_000, "header not found") },
+};
+
 /** A gateway before a real node that can be unwell in the ways in which gateways are, and writes down what it was asked. */
 export class NodeFront {
   trouble: Trouble | null = null;
@@ -78,30 +96,11 @@ export class NodeFront {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const asked = JSON.parse(Buffer.concat((await request.toArray()) as Buffer[]).toString()) as Asked;
     this.asked.push(asked.method);
-    const say = (status: number, body: string): void => void response.writeHead(status).end(body);
-    const refuse = (error: { code: number; message: string }): void =>
-      say(200, JSON.stringify({ jsonrpc: "2.0", id: asked.id, error }));
-    switch (this.trouble) {
-      case "resets":
-        return void request.socket.destroy();
-      case "answers 429":
-        return void response.writeHead(429, { "retry-after": "7" }).end("slow down");
-      case "answers 500":
-        return say(500, "");
-      case "answers 503":
-        return say(503, "busy");
-      case "answers HTML":
-        return say(200, "<html>maintenance</html>");
-      case "answers other JSON":
-        return say(200, JSON.stringify({ status: "ok" }));
-      case "hangs":
-        return;
-      case "limits requests":
-        return refuse({ code: -32_005, message: "daily request count exceeded" });
-      case "lacks the block":
-        return refuse({ code: -32_000, message: "header not found" });
-      case null:
-        return say(200, await this.#ask(asked));
+    if (this.trouble === "resets") request.socket.destroy();
+    else if (this.trouble === null) response.end(await this.#ask(asked));
+    else if (this.trouble !== "hangs") {
+      const { status, headers = {}, body } = ANSWERS[this.trouble];
+      response.writeHead(status, headers).end(typeof body === "string" ? body : JSON.stringify(body(asked.id)));
     }
   }
 

@@ -104,9 +104,11 @@ export const commonOptions = (): Option[] => [
     "safe, finalized or a number of blocks; the chain's own without it",
     "BURSAR_FINALITY",
   ).argParser(reads(parseFinality)),
-  named("--max-fee-gwei <gwei>", "a gas that no transaction pays more than", "BURSAR_MAX_FEE_GWEI").argParser(
-    checked(parseGwei),
-  ),
+  named(
+    "--max-fee-gwei <gwei>",
+    "a gas that no transaction of processor or watcher pays more than",
+    "BURSAR_MAX_FEE_GWEI",
+  ).argParser(checked(parseGwei)),
   named("--config <file>", 'JSON file with options by name, such as {"port": 8402}', "BURSAR_CONFIG"),
 ];
 

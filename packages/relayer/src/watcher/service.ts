@@ -61,6 +61,8 @@ export interface WatchParts {
   readonly book: WatchBook;
   /** Sends transactions, and owns nothing but the money for gas and deposits. */
   readonly signer: BaseWallet;
+  /** Wei a gas that no transaction pays more than. */
+  readonly maxFeePerGas?: bigint | undefined;
   readonly logger: Logger;
   /** Unix seconds. */
   readonly now: () => bigint;
@@ -92,7 +94,7 @@ export function createIntake(
 
 /** Puts a watcher together; nothing runs yet. */
 export function createWatch(parts: WatchParts): Watch {
-  const { config, chain, provider, book, signer, logger, now, sleep } = parts;
+  const { config, chain, provider, book, signer, maxFeePerGas, logger, now, sleep } = parts;
   const { owners, challenge, sweep, sweepAbove, low, fromBlock, replaceAfter, webhook } = config;
   const { lookout, intake } = createIntake(parts, fromBlock);
   const alerts = new Alerts({ book, webhook, logger, now });
@@ -102,6 +104,7 @@ export function createWatch(parts: WatchParts): Watch {
     provider,
     signer,
     finality: chain.finality,
+    maxFeePerGas,
     replaceAfter,
     pollInterval: 250,
     now,
