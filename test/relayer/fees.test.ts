@@ -91,8 +91,6 @@ describe("an error of a node", () => {
     "a contract's text without data": { code: -32_000, message: "execution reverted: timeout" },
     "revert data alone": { code: -32_603, message: "timeout", data: "0x08c379a0" },
     "a nonce": { code: -32_000, message: "nonce too low" },
-    "too many logs": { code: -32_005, message: "query returned more than 10000 results" },
-    "too many blocks": { code: -32_005, message: "block range is too wide" },
     "a method that it does not know": { code: -32_601, message: "the method eth_x does not exist" },
     nothing: {},
   })) {
@@ -102,4 +100,23 @@ describe("an error of a node", () => {
       expect(isUnreachable({ code: "CALL_EXCEPTION", info: { error } })).to.equal(false);
     });
   }
+
+  for (const message of [
+    "query returned more than 10000 results",
+    "query exceeds the range of 10 blocks",
+    "Log response size exceeded",
+    "query timeout exceeded",
+  ]) {
+    it(`is an answer about a range of logs: ${message}`, () => {
+      const error = { code: -32_005, message };
+      const unknown = { code: "UNKNOWN_ERROR", error };
+      expect(isOfTheNode(error, "eth_getLogs")).to.equal(false);
+      expect(isUnreachable({ ...unknown, payload: { method: "eth_getLogs" } })).to.equal(false);
+      expect(isUnreachable({ ...unknown, payload: { method: "eth_call" } })).to.equal(true);
+    });
+  }
+
+  it("is a limit for a range of logs too", () => {
+    expect(isOfTheNode({ code: -32_005, message: "daily request count exceeded" }, "eth_getLogs")).to.equal(true);
+  });
 });

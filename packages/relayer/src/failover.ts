@@ -199,7 +199,7 @@ export class FailoverProvider extends JsonRpcProvider {
     for (const node of REPEATABLE.test(payload.method) ? nodes : nodes.slice(0, 1)) {
       try {
         const answer = await node.post(payload);
-        if (!("error" in answer) || !isOfTheNode(answer.error)) return answer;
+        if (!("error" in answer) || !isOfTheNode(answer.error, payload.method)) return answer;
         last = answer;
         if (isLimit(answer.error)) this.#rest(node, REST);
       } catch (error) {

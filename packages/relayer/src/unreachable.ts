@@ -9,22 +9,32 @@ export interface RpcError {
 
 /** Whether `error` says that no answer came, or that a node speaks of itself, rather than a refusal. */
 export function isUnreachable(error: unknown): boolean {
-  const { code, operation, ...rest } = (error ?? {}) as { code?: unknown; operation?: unknown; shortMessage?: unknown };
-  const { info, error: inner } = rest as { info?: { error?: RpcError } | null; error?: RpcError };
+  const { code, operation, error: said, payload, info } = (error ?? {}) as EthersError;
   if (code === "UNSUPPORTED_OPERATION") return operation === "bodyJson";
-  if (code === "UNKNOWN_ERROR" || code === "CALL_EXCEPTION") return isOfTheNode(inner ?? info?.error ?? {});
+  if (code === "UNKNOWN_ERROR" || code === "CALL_EXCEPTION") {
+    return isOfTheNode(said ?? info?.error ?? {}, (payload ?? info?.payload)?.method);
+  }
   return typeof code === "string" && UNREACHABLE.has(code);
+}
+
+/** Where ethers keeps what a node said. */
+interface EthersError {
+  readonly code?: unknown;
+  readonly operation?: unknown;
+  readonly error?: RpcError;
+  readonly payload?: { readonly method?: string };
+  readonly info?: { readonly error?: RpcError; readonly payload?: { readonly method?: string } } | null;
 }
 
 /**
  * Whether a JSON-RPC error is about the node and not about what was asked, so that another node, or the same one later, may
  * answer: a limit on requests, a block that it does not have yet, a time-out of its own. A contract chooses the text with
- * which it reverts: such an error is never taken for one.
+ * which it reverts: such an error is never taken for one. Nor is a range of logs that is too wide: asking for less helps.
  */
-export function isOfTheNode({ code, message, data }: RpcError): boolean {
+export function isOfTheNode({ code, message, data }: RpcError, method?: string): boolean {
   const text = typeof message === "string" ? message : "";
   if (code === 3 || isHex(data) || /revert/i.test(text)) return false;
-  if (/more than \d+ (results|logs|blocks)|block range|range (is )?too/i.test(text)) return false;
+  if (method === "eth_getLogs" && QUERY_TEXT.test(text)) return false;
   return NODE_CODES.has(code) || NODE_TEXT.test(text);
 }
 
@@ -51,6 +61,8 @@ const LIMIT_EXCEEDED = -32_005;
 /** Resource unavailable, limit exceeded (EIP-1474); providers that repeat the HTTP status. */
 const NODE_CODES = new Set<unknown>([-32_002, LIMIT_EXCEEDED, 429]);
 const LIMIT_TEXT = /rate.?limit|too many requests|request limit|limit exceeded|exceeded .*(capacity|limit)/i;
+/** What nodes say of logs that are too many; the code is often that of a limit. */
+const QUERY_TEXT = /range|results|logs|blocks|response size|time/i;
 const NODE_TEXT = new RegExp(
   `${LIMIT_TEXT.source}|header not found|missing trie node|unknown block|block not found|not synced|invalid block tag|timed? ?out|timeout`,
   "i",
