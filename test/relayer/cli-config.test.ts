@@ -85,7 +85,10 @@ describe("the configuration of a service", () => {
       ["--max-fee-gwei", "0.0000000001"],
       ["--max-fee-gwei", "-1"],
     ]) {
-      expect(await main([...wrong, "config"], { out: () => undefined, err: () => undefined }), wrong.join(" ")).to.equal(2);
+      expect(
+        await main([...wrong, "config"], { out: () => undefined, err: () => undefined }),
+        wrong.join(" "),
+      ).to.equal(2);
     }
   });
 

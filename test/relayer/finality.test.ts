@@ -59,7 +59,13 @@ describe("the rule of finality", function () {
   });
 
   it("is read as safe, finalized or a number of blocks, and as nothing else", async () => {
-    expect(["safe", "finalized", "1", "12", "10000"].map(parseFinality)).to.deep.equal(["safe", "finalized", 1, 12, 10_000]);
+    expect(["safe", "finalized", "1", "12", "10000"].map(parseFinality)).to.deep.equal([
+      "safe",
+      "finalized",
+      1,
+      12,
+      10_000,
+    ]);
     for (const wrong of ["", "0", "10001", "-1", "1.5", "latest", "12 blocks", "100000"]) {
       const refusal = await refusalOf(() => parseFinality(wrong));
       expect(refusal, wrong).to.include({ code: "malformed-input" });
