@@ -109,7 +109,7 @@ export async function prove(
   const circuitId = circuitIdOf((await buildCircuit(TINY)).verificationKey);
   const place = { chainId: context.domain.chainId, settlement: (await settlement.getAddress()) as Address, circuitId };
   const z = challenge(transcript({ ...place, commitment, rows, credits }));
-  const { proof, signals } = await prover.prove(TINY, { rows, credits, commitment, input }, z);
+  const { proof, signals } = await prover.prove(TINY, { commitment, input }, z);
   const signed = rows.map(async (row, i) => {
     const { payment } = sorted[i]!.drafts.at(-1)!;
     const { r, s, v } = Signature.from(await signPayment(sorted[i]!.agent, context.domain, payment));

@@ -423,7 +423,7 @@ describe("The life of a payment", function () {
       store,
       provider,
       signer,
-      confirmations,
+      finality: confirmations,
       replaceAfter: 600n,
       pollInterval: 20,
       now,

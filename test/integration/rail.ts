@@ -176,7 +176,7 @@ export class TestRail {
       store,
       provider,
       signer: processorKey,
-      confirmations: 1,
+      finality: 1,
       replaceAfter: 60n,
       pollInterval: 20,
       now: () => this.now(),

@@ -68,7 +68,7 @@ export class SecondBooks {
       store,
       provider,
       signer: processorKey,
-      confirmations: 1,
+      finality: 1,
       replaceAfter: 60n,
       pollInterval: 20,
       now,

@@ -65,7 +65,7 @@ describe("answers to challenges", function () {
       store: rail.store,
       provider,
       signer: rail.processorKey.connect(provider),
-      confirmations: 1,
+      finality: 1,
       replaceAfter: 60n,
       pollInterval: 20,
       now: () => rail.now(),

@@ -40,15 +40,56 @@ describe("the configuration of a service", () => {
       "https://provider-key@eth.example",
       "https://user:provider-key@eth.example/",
       "https://eth.example/?key=provider-key",
-      "wss://eth.example/ws/provider-key",
     ]) {
       const { text, settings } = await config("--rpc", rpc);
       expect(text, rpc).not.to.contain("provider-key");
       const { value } = settings.find(({ name }) => name === "rpc")!;
       expect(value).to.equal(`${new URL(rpc).protocol}//eth.example/[hidden]`);
     }
+    const several = await config("--rpc", "https://eth.example/v3/provider-key,http://127.0.0.1:8545");
+    expect(several.text).not.to.contain("provider-key");
+    const nodes = ["https://eth.example/[hidden]", "http://127.0.0.1:8545"];
+    expect(several.settings[0]).to.deep.equal({ name: "rpc", value: nodes, source: "cli" });
     const { settings } = await config("--rpc", "http://127.0.0.1:8545");
     expect(settings[0]).to.deep.equal({ name: "rpc", value: "http://127.0.0.1:8545", source: "cli" });
+  });
+
+  it("takes nodes with commas or one by one, by http or https", async () => {
+    const { settings } = await config("--rpc", "http://a.example,http://b.example", "--rpc", "http://c.example");
+    expect(settings[0]!.value).to.deep.equal(["http://a.example", "http://b.example", "http://c.example"]);
+    for (const wrong of ["wss://eth.example/provider-key", "provider-key", "http://a.example,provider-key"]) {
+      let err = "";
+      const said = { out: () => undefined, err: (text: string) => void (err += text) };
+      expect(await main(["--rpc", wrong, "config"], said), wrong).to.equal(2);
+      expect(err).to.contain("is no http or https URL");
+    }
+  });
+
+  it("takes rules of finality and amounts of gas money, and nothing else", async () => {
+    const { settings } = await config(
+      ...["--finality", "safe", "--max-fee-gwei", "0.5", "config"],
+      ...["--gas-budget-eth-per-day", "0.25", "--min-balance-eth", "1"],
+    );
+    const values = Object.fromEntries(settings.map(({ name, value }) => [name, value]));
+    expect(values).to.include({
+      finality: "safe",
+      maxFeeGwei: "0.5",
+      gasBudgetEthPerDay: "0.25",
+      minBalanceEth: "1",
+    });
+    for (const wrong of [
+      ["--finality", "0"],
+      ["--finality", "10001"],
+      ["--finality", "latest"],
+      ["--max-fee-gwei", "0"],
+      ["--max-fee-gwei", "0.0000000001"],
+      ["--max-fee-gwei", "-1"],
+    ]) {
+      expect(
+        await main([...wrong, "config"], { out: () => undefined, err: () => undefined }),
+        wrong.join(" "),
+      ).to.equal(2);
+    }
   });
 
   it("takes addresses and networks for proxies, and nothing else", async () => {

@@ -50,9 +50,11 @@ describe("the command line", function () {
     ...["--deployments", join(folder, "deployments")],
   ];
 
-  async function bursar(...argv: string[]): Promise<Run> {
+  const bursar = (...argv: string[]): Promise<Run> => bursarAt(node.url, ...argv);
+
+  async function bursarAt(rpc: string, ...argv: string[]): Promise<Run> {
     const run: Run = { code: -1, out: "", err: "" };
-    run.code = await main([...place(), ...argv], {
+    run.code = await main([...place(rpc), ...argv], {
       out: (text) => (run.out += `${text}\n`),
       err: (text) => (run.err += `${text}\n`),
     });
@@ -205,7 +207,7 @@ describe("the command line", function () {
 
   it("ends with 3 and one line when the chain is down", async () => {
     for (const command of [["status"], ["deploy"], ["settle"]]) {
-      const run = await bursar("--rpc", "http://127.0.0.1:1", ...command);
+      const run = await bursarAt("http://127.0.0.1:1", ...command);
       expect(run).to.include({ code: 3, out: "" });
       expect(run.err).to.match(/^bursar: chain-unavailable: .*--rpc.*\n$/);
     }

@@ -59,7 +59,7 @@ export class Facilitator {
       store,
       provider: this.wire,
       signer: processorKey.connect(this.wire),
-      confirmations: 1,
+      finality: 1,
       replaceAfter: 60n,
       pollInterval: 20,
       now,

@@ -69,7 +69,7 @@ describe("bursar intent", function () {
     const sleep = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
     store = await Store.open(join(folder, "elsewhere.db"), { now });
     const processor = new Processor({ domain, store, chain, key: receiptKey(key), settleWithin: 3_600n, now });
-    const pace = { confirmations: 1, replaceAfter: 60n, pollInterval: 20, now, sleep };
+    const pace = { finality: 1, replaceAfter: 60n, pollInterval: 20, now, sleep };
     const outbox = new Outbox({ store, provider, signer: key, ...pace });
     const book = new IntentBook(store.database);
     const deliver: Outbox["deliver"] = (job, request) => outbox.deliver(job, request);

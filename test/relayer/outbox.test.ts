@@ -2,8 +2,17 @@ import { once } from "node:events";
 import { createServer, request, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 
-import type { Hex } from "@bursar/protocol";
-import { isUnreachable, Outbox, Store, type OutboxOptions } from "@bursar/relayer";
+import type { Address, Hex } from "@bursar/protocol";
+import {
+  Alarms,
+  GasBudget,
+  isUnreachable,
+  mostCost,
+  Outbox,
+  readMarket,
+  Store,
+  type OutboxOptions,
+} from "@bursar/relayer";
 import { expect } from "chai";
 import { JsonRpcProvider, parseEther, Transaction, type Wallet } from "ethers";
 
@@ -114,7 +123,7 @@ describe("the outbox", function () {
       store,
       provider,
       signer: sender,
-      confirmations: 1,
+      finality: 1,
       replaceAfter: 60n,
       pollInterval: 10,
       now: () => clock,
@@ -216,7 +225,7 @@ describe("the outbox", function () {
   it("K7: waits for its confirmations, and sends again what a reorganisation dropped", async () => {
     const beforeMining: unknown = await provider.send("evm_snapshot", []);
     let settled = false;
-    const delivery = outbox({ confirmations: 3 })
+    const delivery = outbox({ finality: 3 })
       .deliver(JOB, pay())
       .finally(() => (settled = true));
     const minedIn = async (): Promise<number | undefined> =>
@@ -313,6 +322,280 @@ describe("the outbox", function () {
       expect([(await delivery).hash]).to.deep.equal(await sent());
       expect(await received()).to.equal(1n);
     });
+  });
+
+  describe("whose fees and money are bounded", () => {
+    const GWEI = 1_000_000_000n;
+    let alarms: Alarms;
+    let told: string[];
+    beforeEach(() => {
+      alarms = new Alarms();
+      told = [];
+      alarms.listen(({ code }, over) => void told.push(`${code}${over ? " over" : ""}`));
+    });
+    const nextBaseFee = (fee: bigint): Promise<unknown> =>
+      provider.send("hardhat_setNextBlockBaseFeePerGas", [`0x${fee.toString(16)}`]);
+    const spending = async (): Promise<bigint> => (await provider.getBalance(sender.address)) - balance;
+    let balance: bigint;
+    beforeEach(async () => (balance = await provider.getBalance(sender.address)));
+
+    it("pays what the next block takes twice, and no blob: type 2", async () => {
+      const { baseFee, priority } = await readMarket(provider);
+      await outbox().deliver(JOB, pay());
+      const { raw, maxFeePerGas, maxPriorityFeePerGas } = (await store.transactions(JOB))[0]!;
+      expect([maxFeePerGas, maxPriorityFeePerGas]).to.deep.equal([2n * baseFee + priority, priority]);
+      expect(Transaction.from(raw)).to.include({
+        type: 2,
+        maxFeePerGas,
+        maxPriorityFeePerGas,
+        blobVersionedHashes: null,
+      });
+    });
+
+    it("signs nothing while blocks take more than the cap, says so once, and sends when they take less", async () => {
+      await nextBaseFee(100n * GWEI);
+      await provider.send("evm_mine", []);
+      const delivery = outbox({ maxFeePerGas: 50n * GWEI, alarms }).deliver(JOB, pay());
+      await until(() => told.length > 0);
+      await pause(100);
+      expect([await sent(), told]).to.deep.equal([[], ["fee-above-cap"]]);
+      const [alarm] = alarms.raised;
+      expect(alarm).to.include({ limit: 50n * GWEI });
+      expect(alarm!.value)
+        .to.be.a("bigint")
+        .and.satisfy((value: bigint) => value > 50n * GWEI);
+
+      await nextBaseFee(40n * GWEI);
+      await provider.send("evm_mine", []);
+      await delivery;
+      expect(told).to.deep.equal(["fee-above-cap", "fee-above-cap over"]);
+      expect((await store.transactions(JOB))[0]!.maxFeePerGas <= 50n * GWEI).to.equal(true);
+    });
+
+    it("replaces what is stuck as far as the cap goes, and then keeps the last one alive", async () => {
+      await provider.send("evm_setAutomine", [false]);
+      const { baseFee, priority } = await readMarket(provider);
+      const first = 2n * baseFee + priority;
+      const cap = (first * 5n) / 4n;
+      const capped = outbox({ alarms, maxFeePerGas: cap }).deliver(JOB, pay());
+      await until(async () => (await sent()).length === 1);
+      clock += 60n;
+      await until(async () => (await sent()).length === 2);
+      clock += 60n;
+      await until(() => told.includes("fee-above-cap"));
+      await pause(100);
+      const fees = (await store.transactions(JOB)).map(({ maxFeePerGas }) => maxFeePerGas);
+      expect(fees).to.have.length(2);
+      expect(fees[0]! * 8n >= first * 9n && fees[0]! <= cap).to.equal(true);
+      await provider.send("evm_mine", []);
+      expect((await capped).hash).to.equal((await sent())[0]);
+      expect(await received()).to.equal(1n);
+    });
+
+    it("replaces at what blocks take by now, where that is more than an eighth", async () => {
+      await provider.send("evm_setAutomine", [false]);
+      const delivery = outbox().deliver(JOB, pay());
+      await until(async () => inPool((await sent())[0]));
+      const first = (await store.transactions(JOB))[0]!.maxFeePerGas;
+      await nextBaseFee(first * 3n);
+      await provider.send("evm_mine", []);
+      clock += 60n;
+      await until(async () => (await sent()).length === 2 && inPool((await sent())[0]));
+      expect((await store.transactions(JOB))[0]!.maxFeePerGas > first * 3n).to.equal(true);
+      await provider.send("evm_mine", []);
+      await delivery;
+      expect(await received()).to.equal(1n);
+    });
+
+    it("holds back what may wait when the budget of 24 hours is spent, lets the urgent pass, and goes on a day later", async () => {
+      for (const job of ["first", "before"]) await outbox().deliver(job, pay());
+      const gasBudget = (mostCost(Transaction.from((await store.transactions("before"))[0]!.raw)) * 6n) / 5n;
+      const bounded = outbox({ gasBudget, alarms });
+      const waiting = bounded.deliver(JOB, pay(), clock + 1_000_000n);
+      await until(() => told.length > 0);
+      expect(alarms.raised[0]).to.include({ code: "gas-budget-spent", about: sender.address, limit: gasBudget });
+      await bounded.deliver("urgent", pay());
+      expect([await received(), await sent()]).to.deep.equal([3n, []]);
+
+      clock += 86_400n;
+      await pause(300);
+      expect(await sent()).to.deep.equal([]);
+      clock += 1n;
+      await waiting;
+      expect([await received(), told]).to.deep.equal([4n, ["gas-budget-spent", "gas-budget-spent over"]]);
+    });
+
+    it("knows after a restart what was spent, by the price that was paid and not by the most that it could be", async () => {
+      await outbox().deliver("before", pay());
+      const account = sender.address as Address;
+      const money = new GasBudget({ store, provider, account, perDay: 1n, alarms, now: () => clock });
+      expect(await money.spent()).to.equal(-(await spending()));
+      clock += 86_401n;
+      expect(await money.spent()).to.equal(0n);
+    });
+
+    it("counts what is not mined at the most that it can cost, and its replacements once", async () => {
+      await provider.send("evm_setAutomine", [false]);
+      const delivery = outbox().deliver(JOB, pay());
+      await until(async () => (await sent()).length === 1);
+      clock += 60n;
+      await until(async () => (await sent()).length === 2 && inPool((await sent())[0]));
+      const account = sender.address as Address;
+      const money = new GasBudget({ store, provider, account, perDay: 1n, alarms, now: () => clock });
+      const { raw } = (await store.transactions(JOB))[0]!;
+      expect(await money.spent()).to.equal(mostCost(Transaction.from(raw)));
+      await provider.send("evm_mine", []);
+      await delivery;
+      expect(await money.spent()).to.equal(-(await spending()));
+    });
+
+    it("holds back what may wait while the account holds too little, and goes on when it holds more", async () => {
+      const minBalance = balance + parseEther("1");
+      const bounded = outbox({ minBalance, alarms });
+      const waiting = bounded.deliver(JOB, pay(), clock + 1_000_000n);
+      await until(() => told.length > 0);
+      expect(alarms.raised[0]).to.include({ code: "balance-low", value: balance, limit: minBalance });
+      await bounded.deliver("urgent", pay());
+      expect([await received(), await sent()]).to.deep.equal([1n, []]);
+      await provider.send("hardhat_setBalance", [sender.address, `0x${(minBalance * 2n).toString(16)}`]);
+      await waiting;
+      expect([await received(), told]).to.deep.equal([2n, ["balance-low", "balance-low over"]]);
+    });
+
+    it("waits for money no longer than it may", async () => {
+      await outbox({ minBalance: balance * 2n, gasBudget: 1n, alarms }).deliver(JOB, pay(), clock);
+      expect(told).to.have.members(["balance-low", "gas-budget-spent"]);
+      expect(await received()).to.equal(1n);
+    });
+
+    it("tells of the account's balance though nothing is to be sent", async () => {
+      const watching = outbox({ minBalance: balance + 1n, alarms });
+      await watching.watchBalance();
+      await watching.watchBalance();
+      expect(told).to.deep.equal(["balance-low"]);
+    });
+  });
+
+  describe("K7: after a reorganisation", () => {
+    let alarms: Alarms;
+    beforeEach(() => (alarms = new Alarms()));
+    const codes = (): string[] => alarms.raised.map(({ code }) => code);
+
+    it("does not send anew while what used its nonce can vanish again: the first one is mined, alone", async () => {
+      await provider.send("evm_setAutomine", [false]);
+      const before: unknown = await provider.send("evm_snapshot", []);
+      const delivery = outbox({ finality: 4, alarms }).deliver(JOB, pay());
+      await until(async () => (await sent()).length === 1);
+      const [mine] = await store.transactions(JOB);
+      await provider.send("evm_revert", [before]);
+      const fees = { maxFeePerGas: mine!.maxFeePerGas * 4n, maxPriorityFeePerGas: mine!.maxPriorityFeePerGas * 4n };
+      const again: unknown = await provider.send("evm_snapshot", []);
+      await sender.sendTransaction({ to: sender.address, nonce: mine!.nonce, ...fees });
+      await provider.send("evm_mine", []);
+      await until(async () => (await provider.getTransactionCount(sender.address)) === mine!.nonce + 1);
+      await pause(150);
+      expect([await sent(), codes()]).to.deep.equal([[mine!.hash], []]);
+
+      await provider.send("evm_revert", [again]);
+      await until(async () => inPool(mine!.hash));
+      for (let block = 0; block < 4; ++block) await provider.send("evm_mine", []);
+      expect((await delivery).hash).to.equal(mine!.hash);
+      expect(await received()).to.equal(1n);
+    });
+
+    it("sends anew once what used its nonce is final, and says that something else has the key", async () => {
+      await provider.send("evm_setAutomine", [false]);
+      const delivery = outbox({ finality: 3, alarms }).deliver(JOB, pay());
+      await until(async () => inPool((await sent())[0]));
+      const [mine] = await store.transactions(JOB);
+      const fees = { maxFeePerGas: mine!.maxFeePerGas * 4n, maxPriorityFeePerGas: mine!.maxPriorityFeePerGas * 4n };
+      await sender.sendTransaction({ to: sender.address, nonce: mine!.nonce, ...fees });
+      await provider.send("evm_mine", []);
+      await provider.send("evm_mine", []);
+      await pause(150);
+      expect(await sent()).to.have.length(1);
+      await provider.send("evm_mine", []);
+      await until(async () => (await sent()).length === 2 && inPool((await sent())[0]));
+      expect(codes()).to.deep.equal(["nonce-taken"]);
+      for (let block = 0; block < 3; ++block) await provider.send("evm_mine", []);
+      await delivery;
+      expect([await received(), codes()]).to.deep.equal([1n, []]);
+    });
+
+    it("mines each of two jobs whose blocks vanished, once", async () => {
+      const before: unknown = await provider.send("evm_snapshot", []);
+      const over = outbox({ finality: 4, alarms });
+      const deliveries = [over.deliver("one", pay()), over.deliver("two", pay())];
+      await until(async () => (await received()) === 2n);
+      await provider.send("evm_revert", [before]);
+      expect(await received()).to.equal(0n);
+      await until(async () => (await received()) === 2n);
+      for (let block = 0; block < 4; ++block) await provider.send("evm_mine", []);
+      const hashes = (await Promise.all(deliveries)).map(({ hash }) => hash);
+      expect(new Set(hashes).size).to.equal(2);
+      expect(await received()).to.equal(2n);
+    });
+
+    it("sends what it had ended again, where a later transaction waits for its nonce", async () => {
+      const before: unknown = await provider.send("evm_snapshot", []);
+      const ended = await outbox().deliver("ended", pay());
+      const delivery = outbox({ finality: 3 }).deliver(JOB, pay());
+      await until(async () => (await received()) === 2n);
+      await provider.send("evm_revert", [before]);
+      await until(async () => (await received()) === 2n);
+      await provider.send("evm_mine", []);
+      await provider.send("evm_mine", []);
+      await delivery;
+      expect((await provider.getTransactionReceipt(ended.hash))?.status).to.equal(1);
+      expect(await store.transactions("ended")).to.have.length(1);
+    });
+
+    it("fills a gap that nothing recorded can fill with an empty transaction, and says so", async () => {
+      const before: unknown = await provider.send("evm_snapshot", []);
+      await (await sender.sendTransaction({ to: sender.address })).wait();
+      const delivery = outbox({ finality: 3, alarms }).deliver(JOB, pay());
+      await until(async () => (await received()) === 1n);
+      const [mine] = await store.transactions(JOB);
+      await provider.send("evm_revert", [before]);
+      await pause(150);
+      expect(await received()).to.equal(0n);
+      clock += 60n;
+      await until(async () => (await received()) === 1n);
+      const [filler] = await store.transactionsAt(mine!.nonce - 1);
+      expect([filler!.job, codes()]).to.deep.equal([`gap:${mine!.nonce - 1}`, []]);
+      expect(Transaction.from(filler!.raw)).to.include({ to: sender.address, value: 0n, data: "0x" });
+      await provider.send("evm_mine", []);
+      await provider.send("evm_mine", []);
+      expect(await sent()).to.include((await delivery).hash);
+    });
+  });
+
+  it("signs, records and sends nothing when its guard says no, and asks it before each signature", async () => {
+    let asked = 0;
+    let holds = false;
+    const guard = (): Promise<void> => {
+      ++asked;
+      return holds ? Promise.resolve() : Promise.reject(new Error("the lease is lost"));
+    };
+    const refused: unknown = await outbox({ guard })
+      .deliver(JOB, pay())
+      .catch((error: unknown) => error);
+    expect([String(refused), asked]).to.deep.equal(["Error: the lease is lost", 1]);
+    expect([await sent(), await provider.getTransactionCount(sender.address, "pending")]).to.deep.equal([
+      [],
+      await provider.getTransactionCount(sender.address, "latest"),
+    ]);
+
+    holds = true;
+    await provider.send("evm_setAutomine", [false]);
+    const delivery = outbox({ guard })
+      .deliver(JOB, pay())
+      .catch((error: unknown) => error);
+    await until(async () => inPool((await sent())[0]));
+    holds = false;
+    clock += 60n;
+    expect(String(await delivery)).to.equal("Error: the lease is lost");
+    expect([(await sent()).length, asked]).to.deep.equal([1, 3]);
   });
 
   it("tells a chain that does not answer from one that refuses", async () => {

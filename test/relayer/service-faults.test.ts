@@ -5,6 +5,7 @@ import { setTimeout } from "node:timers/promises";
 
 import { toWire, type Address, type Hex, type Problem } from "@bursar/protocol";
 import {
+  Alarms,
   ApiKeys,
   Chain,
   connect,
@@ -13,9 +14,10 @@ import {
   startService,
   type Service,
   type ServiceConfig,
+  type ServiceParts,
 } from "@bursar/relayer";
 import { expect } from "chai";
-import { ZeroHash, type JsonRpcProvider, type Signer } from "ethers";
+import { parseEther, ZeroHash, type JsonRpcProvider, type Signer } from "ethers";
 
 import { OPEN_TERMS, TestRail } from "../integration/rail.ts";
 import { accessOf, addressOf, keyOf } from "./office.ts";
@@ -84,8 +86,10 @@ describe("the service when something goes wrong", function () {
     await rail.stop();
   });
 
-  function start(config: Partial<ServiceConfig> = {}): Promise<Service> {
-    return startService({
+  const start = (config: Partial<ServiceConfig> = {}): Promise<Service> => startService(partsOf(config));
+
+  function partsOf(config: Partial<ServiceConfig>): ServiceParts {
+    return {
       config: { ...SERVICE_DEFAULTS, port: 0, metricsPort: 0, settleEvery: 0, ...config },
       chain: new Chain(rail.chain.rail, wire),
       provider: wire,
@@ -95,7 +99,7 @@ describe("the service when something goes wrong", function () {
       logger: createLogger("info", { write: (line) => void log.push(line) }),
       now: () => rail.now(),
       sleep: (milliseconds, signal) => setTimeout(milliseconds, undefined, { signal }).catch(() => undefined),
-    });
+    };
   }
 
   const post = (path: string, body: unknown, url = service.url): Promise<Response> =>
@@ -174,6 +178,31 @@ describe("the service when something goes wrong", function () {
     const other: unknown = await start({ port: Number(new URL(service.url).port) }).catch((error: unknown) => error);
     expect(other).to.include({ code: "EADDRINUSE" });
     expect((await fetch(`${service.url}/health`)).status).to.equal(200);
+  });
+
+  it("logs and counts an alarm of the chain once, and that it is over", async () => {
+    const alarms = new Alarms();
+    const alert = { code: "node-behind", about: "eth.example", message: "It is 40 s behind.", value: 40 } as const;
+    alarms.raise(alert);
+    const watched = await startService({ ...partsOf({ minBalance: parseEther("1000") }), alarms });
+    const text = async (): Promise<string> => (await fetch(`${watched.metricsUrl!}/metrics`)).text();
+    try {
+      while (!(await text()).includes('bursar_chain_alarms{code="balance-low"} 1')) await setTimeout(20);
+      expect(await text()).to.contain('bursar_chain_alarms{code="node-behind"} 1');
+      alarms.raise(alert);
+      alarms.clear("node-behind", "eth.example");
+      expect(await text()).to.contain('bursar_chain_alarms{code="node-behind"} 0');
+      const lines = log.map((line) => JSON.parse(line) as Record<string, unknown>);
+      const told = lines.filter(({ alarm }) => alarm === "node-behind");
+      expect(told.map(({ level, msg, value }) => [level, msg, value])).to.deep.equal([
+        [50, "It is 40 s behind.", "40"],
+        [30, "over: It is 40 s behind.", "40"],
+      ]);
+      const limit = String(parseEther("1000"));
+      expect(lines.find(({ alarm }) => alarm === "balance-low")).to.include({ level: 50, limit });
+    } finally {
+      await watched.stop();
+    }
   });
 
   it("takes no more connections than it was told", async () => {

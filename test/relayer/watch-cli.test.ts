@@ -53,15 +53,17 @@ describe("bursar watch", function () {
     rmSync(folder, { recursive: true });
   });
 
-  const place = (): string[] => [
-    ...["--rpc", rail.node.url],
+  const place = (rpc = rail.node.url): string[] => [
+    ...["--rpc", rpc],
     ...["--home", join(folder, "home")],
     ...["--deployments", join(folder, "deployments")],
   ];
 
-  async function bursar(...argv: string[]): Promise<Run> {
+  const bursar = (...argv: string[]): Promise<Run> => bursarAt(rail.node.url, ...argv);
+
+  async function bursarAt(rpc: string, ...argv: string[]): Promise<Run> {
     let [out, err] = ["", ""];
-    const code = await main([...place(), ...argv], {
+    const code = await main([...place(rpc), ...argv], {
       out: (text) => (out += `${text}\n`),
       err: (text) => (err += `${text}\n`),
     });
@@ -149,7 +151,7 @@ describe("bursar watch", function () {
   });
 
   it("ends with 3 when the chain is down", async () => {
-    const run = await bursar("--rpc", "http://127.0.0.1:1", "watch", "--once");
+    const run = await bursarAt("http://127.0.0.1:1", "watch", "--once");
     expect(run).to.include({ code: 3, out: "" });
   });
 

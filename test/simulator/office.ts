@@ -183,7 +183,7 @@ export class Office {
       store,
       provider: this.#provider,
       signer,
-      confirmations,
+      finality: confirmations,
       replaceAfter: 60n,
       pollInterval: 250,
       now,

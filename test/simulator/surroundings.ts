@@ -86,7 +86,7 @@ export async function forgottenRevocation(world: World): Promise<void> {
 
 function patientMandate(world: World): AgentActor | undefined {
   const patient = world.agents.filter(
-    (agent) => isRunning(world, agent) && agent.processor.office.chain.confirmations > 1,
+    (agent) => isRunning(world, agent) && Number(agent.processor.office.chain.finality) > 1,
   );
   return patient.length === 0 ? undefined : world.random.pick(patient);
 }

@@ -1,5 +1,5 @@
-import { BursarError, headHex, type Address, type Hex } from "@bursar/protocol";
-import { Interface, JsonRpcProvider, type Provider } from "ethers";
+import { BursarError, type Address, type Hex } from "@bursar/protocol";
+import { type Interface, type Provider } from "ethers";
 
 import {
   BatchSettlement__factory,
@@ -26,10 +26,11 @@ import {
 import type { ChallengeOnChain } from "./answers.ts";
 import type { Rail } from "./deployment.ts";
 import type { DirectCall, DirectGateway } from "./direct.ts";
-import { isUnreachable } from "./outbox.ts";
+import { finalBlockOf, type Finality } from "./finality.ts";
 import type { MandateOnChain, MandateReader, RevocationOnChain } from "./processor.ts";
 import type { DirectKind } from "./records.ts";
 import type { SettleCall, SettlementGateway } from "./settler.ts";
+import { isUnreachable, unavailable } from "./unreachable.ts";
 
 export const MANDATE_STATES = ["none", "open", "revoked", "expired", "closed", "fallback"] as const;
 
@@ -46,12 +47,12 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
   readonly challenges: Challenges;
   readonly #disputes: Disputes | undefined;
   readonly #arbiter: BondedArbiter | undefined;
-  readonly confirmations: number;
+  readonly finality: Finality;
 
-  /** @param confirmations - blocks, its own included, until something counts as final. */
-  constructor(rail: Rail, provider: Provider, confirmations = 1) {
+  /** @param finality - when something counts as final: a number of blocks, its own included, or a tag of the nodes. */
+  constructor(rail: Rail, provider: Provider, finality: Finality = 1) {
     this.rail = rail;
-    this.confirmations = confirmations;
+    this.finality = finality;
     this.provider = provider;
     this.escrow = Escrow__factory.connect(rail.escrow, provider);
     this.registry = MandateRegistry__factory.connect(rail.registry, provider);
@@ -115,10 +116,9 @@ export class Chain implements MandateReader, SettlementGateway, DirectGateway {
     };
   }
 
-  /** The newest block that has its confirmations. */
-  async finalBlock(): Promise<number> {
-    const newest = await reach(() => this.provider.getBlockNumber());
-    return Math.max(0, newest - (this.confirmations - 1));
+  /** The newest block that is final. @throws {@link BursarError} `chain-unavailable` */
+  finalBlock(): Promise<number> {
+    return reach(() => finalBlockOf(this.provider, this.finality));
   }
 
   /** The time spans that the deployment promises, in seconds. */
@@ -317,38 +317,13 @@ function solidityRow({ agent, count, debit, head, newBase, lineHash, signature }
   };
 }
 
-/** Connects without polling for a chain that is not there. @throws BursarError `chain-unavailable` */
-export async function connect(url: string): Promise<{ provider: JsonRpcProvider; chainId: bigint; genesis: string }> {
-  const probe = new JsonRpcProvider(url, undefined, { staticNetwork: true, cacheTimeout: -1 });
-  try {
-    const chainId = BigInt((await probe.send("eth_chainId", [])) as string);
-    const provider = new JsonRpcProvider(url, chainId, { staticNetwork: true, cacheTimeout: -1, pollingInterval: 250 });
-    const genesis = (await provider.getBlock(0))?.hash ?? headHex(0n);
-    return { provider, chainId, genesis };
-  } catch (error) {
-    if (!isUnreachable(error)) throw error;
-    throw unavailable(error);
-  } finally {
-    probe.destroy();
-  }
-}
-
-/** @throws BursarError `chain-unavailable` when no answer comes. */
+/** @throws {@link BursarError} `chain-unavailable` when no answer comes. */
 export async function reach<T>(ask: () => Promise<T>): Promise<T> {
   try {
     return await ask();
   } catch (error) {
     throw isUnreachable(error) ? unavailable(error) : error;
   }
-}
-
-function unavailable(error: unknown): BursarError {
-  return new BursarError(
-    "chain-unavailable",
-    `The chain does not answer: ${(error as { shortMessage?: string }).shortMessage ?? (error as Error).message}`,
-    {},
-    "Check --rpc; on a local machine start a node with `npx hardhat node`.",
-  );
 }
 
 function revertData(error: unknown): string | undefined {

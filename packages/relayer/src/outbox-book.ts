@@ -1,6 +1,6 @@
 import type { Hex } from "@bursar/protocol";
 
-import type { Queries } from "./database.ts";
+import type { Columns, Queries } from "./database.ts";
 import type { OutboxEntry } from "./records.ts";
 
 /** The table of signed transactions. */
@@ -17,6 +17,7 @@ CREATE TABLE outbox (
   UNIQUE (job, hash)
 ) STRICT;
 CREATE INDEX outbox_job ON outbox (job);
+CREATE INDEX outbox_sent ON outbox (sent_at);
 `;
 
 /** Where an outbox keeps what it signed. */
@@ -25,6 +26,10 @@ export interface OutboxBook {
   addTransaction(entry: Omit<OutboxEntry, "id">): Promise<void>;
   /** Every signed transaction of a job, the newest first: replacements share a nonce. */
   transactions(job: string): Promise<OutboxEntry[]>;
+  /** Every signed transaction with a nonce, of any job, the newest first. */
+  transactionsAt(nonce: number): Promise<OutboxEntry[]>;
+  /** Every transaction that was signed at or after a time (Unix seconds), the newest first. */
+  transactionsSince(time: bigint): Promise<OutboxEntry[]>;
 }
 
 export async function addTransaction(database: Queries, entry: Omit<OutboxEntry, "id">): Promise<void> {
@@ -41,8 +46,20 @@ export async function addTransaction(database: Queries, entry: Omit<OutboxEntry,
 }
 
 export async function transactionsOf(database: Queries, job: string): Promise<OutboxEntry[]> {
-  const rows = await database.all("SELECT * FROM outbox WHERE job = ? ORDER BY id DESC", job);
-  return rows.map((row) => ({
+  return (await database.all("SELECT * FROM outbox WHERE job = ? ORDER BY id DESC", job)).map(entryOf);
+}
+
+export async function transactionsAt(database: Queries, nonce: number): Promise<OutboxEntry[]> {
+  return (await database.all("SELECT * FROM outbox WHERE nonce = ? ORDER BY id DESC", nonce)).map(entryOf);
+}
+
+export async function transactionsSince(database: Queries, time: bigint): Promise<OutboxEntry[]> {
+  const since = await database.all("SELECT * FROM outbox WHERE sent_at >= ? ORDER BY id DESC", Number(time));
+  return since.map(entryOf);
+}
+
+function entryOf(row: Columns): OutboxEntry {
+  return {
     id: Number(row["id"]),
     job: String(row["job"]),
     nonce: Number(row["nonce"]),
@@ -51,5 +68,5 @@ export async function transactionsOf(database: Queries, job: string): Promise<Ou
     raw: String(row["raw"]) as Hex,
     hash: String(row["hash"]) as Hex,
     sentAt: BigInt(row["sent_at"]!),
-  }));
+  };
 }

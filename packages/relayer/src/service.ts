@@ -2,12 +2,13 @@ import { BursarError, type Address } from "@bursar/protocol";
 import { inclusionSize } from "@bursar/prover";
 import type { FastifyInstance } from "fastify";
 import type { Logger } from "pino";
-import type { BaseWallet, Provider } from "ethers";
+import type { BaseWallet, JsonRpcApiProvider } from "ethers";
 
 import { Acknowledgements } from "./acknowledgements.ts";
+import { Alarms, type Alarm } from "./alarms.ts";
 import { Answers, type InclusionProver } from "./answers.ts";
 import { ApiKeys } from "./api-keys.ts";
-import type { Chain } from "./chain.ts";
+import { reach, type Chain } from "./chain.ts";
 import { Closings } from "./closings.ts";
 import { DirectSettler } from "./direct.ts";
 import { EvidenceBook } from "./evidence-book.ts";
@@ -20,6 +21,7 @@ import { Metrics } from "./http/metrics.ts";
 import { payeeRoutes } from "./http/payees.ts";
 import { createServer } from "./http/server.ts";
 import { x402Routes } from "./http/x402.ts";
+import type { Finality } from "./finality.ts";
 import { IntentBook, Intents } from "./intents.ts";
 import { Outbox } from "./outbox.ts";
 import { Lease } from "./lease.ts";
@@ -29,6 +31,7 @@ import { Processor, receiptKey } from "./processor.ts";
 import { Profiles } from "./profiles.ts";
 import { Rate } from "./rate.ts";
 import { Rounds } from "./rounds.ts";
+import { SettledCheck } from "./settled-check.ts";
 import { availableCircuits, Settler, type BatchProver, type Circuit } from "./settler.ts";
 import type { Store } from "./store.ts";
 
@@ -48,7 +51,14 @@ export interface ServiceConfig {
   readonly maxSkew: bigint | null;
   /** Seconds between batches; 0 settles batches by hand. */
   readonly settleEvery: number;
-  readonly confirmations: number;
+  /** When something on chain counts as final. */
+  readonly finality: Finality;
+  /** Wei a gas that no transaction pays more than. */
+  readonly maxFeePerGas?: bigint | undefined;
+  /** Wei for gas in any 24 hours, above which what may wait does. */
+  readonly gasBudget?: bigint | undefined;
+  /** Wei on the account, below which what may wait does. */
+  readonly minBalance?: bigint | undefined;
   /** Seconds after which a transaction is replaced at a higher fee. */
   readonly replaceAfter: bigint;
   /** Payments of one mandate. */
@@ -74,7 +84,7 @@ export const SERVICE_DEFAULTS: ServiceConfig = {
   settleWithin: 3_600n,
   maxSkew: 60n,
   settleEvery: 300,
-  confirmations: 1,
+  finality: 1,
   replaceAfter: 60n,
   paymentsPerSecond: 200,
   burst: 400,
@@ -88,12 +98,14 @@ export const SERVICE_DEFAULTS: ServiceConfig = {
 export interface ServiceParts {
   readonly config: ServiceConfig;
   readonly chain: Chain;
-  readonly provider: Provider;
+  readonly provider: JsonRpcApiProvider;
   readonly store: Store;
   /** Signs receipts and sends transactions: the mandates' processor, with money for gas. */
   readonly signer: BaseWallet;
   readonly prover: BatchProver & InclusionProver;
   readonly logger: Logger;
+  /** What the nodes, the transactions and the settled batches raise is logged and counted. */
+  readonly alarms?: Alarms | undefined;
   /** Unix seconds. */
   readonly now: () => bigint;
   /** Resolves after so many milliseconds, or when the signal aborts. */
@@ -122,10 +134,11 @@ const PATIENCE = 10_000;
  * `chain-unavailable`.
  */
 export async function startService(parts: ServiceParts): Promise<Service> {
-  const { config, chain, store, signer, prover, logger, now } = parts;
+  const { config, chain, provider, store, signer, prover, logger, now, alarms = new Alarms() } = parts;
   await expectWithin(config.settleWithin, chain);
   const metrics = new Metrics(store, now);
-  const outbox = outboxOf(parts);
+  alarms.listen((alarm, over) => tellAlarm(alarm, over, metrics, logger));
+  const outbox = outboxOf(parts, alarms);
   const sender = signer.address as Address;
   const lease = new Lease({ database: store.database, name: `sending as ${sender} on chain ${chain.rail.chainId}` });
   const key = receiptKey(signer);
@@ -157,6 +170,7 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     failed: (agent, { message }) => logger.error({ agent, reason: message }, "a revocation could not be answered"),
     now,
   });
+  const settled = new SettledCheck({ store, provider, outbox, settlement: chain.settlement, alarms });
   const answers = new Answers({
     store,
     chain,
@@ -226,6 +240,8 @@ export async function startService(parts: ServiceParts): Promise<Service> {
         { name: "answers", every: 5_000, run: () => answers.run() },
         { name: "intents", every: 5_000, run: () => intents.resume() },
         { name: "direct", every: 1_000, run: () => direct.run() },
+        { name: "settlements", every: 60_000, run: () => settled.run() },
+        { name: "balance", every: 60_000, run: () => reach(() => outbox.watchBalance()) },
         ...(config.settleEvery === 0
           ? []
           : [{ name: "batches", every: config.settleEvery * 1_000, run: () => settle(settler, metrics, logger) }]),
@@ -281,6 +297,14 @@ async function settle(settler: Settler, metrics: Metrics, logger: Logger): Promi
   }
 }
 
+function tellAlarm(alarm: Alarm, over: boolean, metrics: Metrics, logger: Logger): void {
+  metrics.alarmed(alarm.code, over);
+  const { code, about, message, value, limit } = alarm;
+  const told = { alarm: code, about, value: String(value), ...(limit === undefined ? {} : { limit: String(limit) }) };
+  if (over) logger.info(told, "over: " + message);
+  else logger.error(told, message);
+}
+
 /** The gate that payments are asked about, if the deployment has one that does not let everyone in. */
 export async function payeeGateOf(chain: Chain, now: () => bigint): Promise<PayeeGate | undefined> {
   const address = await chain.gate();
@@ -289,12 +313,14 @@ export async function payeeGateOf(chain: Chain, now: () => bigint): Promise<Paye
 }
 
 /** The one sender of the processor's transactions. */
-function outboxOf({ config, store, provider, signer, now, sleep }: ServiceParts): Outbox {
-  const { confirmations, replaceAfter } = config;
+function outboxOf({ config, store, provider, signer, now, sleep }: ServiceParts, alarms: Alarms): Outbox {
+  const { finality, replaceAfter, maxFeePerGas, gasBudget, minBalance } = config;
   const wait = async (milliseconds: number): Promise<void> => {
     await sleep(milliseconds);
   };
-  return new Outbox({ store, provider, signer, confirmations, replaceAfter, pollInterval: 250, now, sleep: wait });
+  const bounds = { maxFeePerGas, gasBudget, minBalance, alarms };
+  const pace = { replaceAfter, pollInterval: 250, now, sleep: wait };
+  return new Outbox({ store, provider, signer, finality, ...bounds, ...pace });
 }
 
 async function placeOf(chain: Chain): Promise<Place> {

@@ -171,7 +171,11 @@ export class Settler {
       const job = `batch:${id}`;
       if (!(await outbox.begun(job))) await gateway.simulate(gateway.settlement, calldata, sender);
       await store.markSubmitted(id);
-      const { hash, blockNumber, gasUsed } = await outbox.deliver(job, { to: gateway.settlement, data: calldata });
+      const { hash, blockNumber, gasUsed } = await outbox.deliver(
+        job,
+        { to: gateway.settlement, data: calldata },
+        await this.#mayWaitUntil(batch),
+      );
       await store.markSettled(id, { transaction: hash as Hex, block: blockNumber, gasUsed });
     } catch (error) {
       if (!(error instanceof BursarError) || error.code !== "transaction-failed") throw error;
@@ -199,6 +203,13 @@ export class Settler {
     }
     if (refused.length > 0) await store.markFailed(id, `The contract refuses ${refused.join("; ")}`);
     return refused.length > 0;
+  }
+
+  /** A batch waits for cheaper days until its first receipt falls due, less what mining and finality may take. */
+  async #mayWaitUntil({ rows }: BatchRecord): Promise<bigint> {
+    const firsts = await Promise.all(rows.map(({ agent, seq }) => this.#options.store.payment(agent, seq + 1n)));
+    const due = firsts.map((first) => first?.settleBy ?? 0n);
+    return due.reduce((first, settleBy) => (settleBy < first ? settleBy : first)) - URGENT;
   }
 
   /** What a recorded batch proved, laid out again from the payments. */
@@ -238,6 +249,9 @@ export class Settler {
     );
   }
 }
+
+/** Seconds before the first settle-by from which on a batch waits for nothing. */
+const URGENT = 1_800n;
 
 const UNFINISHED = ["planned", "proving", "proved", "submitted"] as const;
 

@@ -12,7 +12,7 @@ import {
 import { BOOKS } from "./books.ts";
 import { list, type Columns, type Database, type Value } from "./database.ts";
 import { openDatabase } from "./open-database.ts";
-import { addTransaction, transactionsOf, type OutboxBook } from "./outbox-book.ts";
+import { addTransaction, transactionsAt, transactionsOf, transactionsSince, type OutboxBook } from "./outbox-book.ts";
 import type {
   AcceptedPayment,
   BatchRecord,
@@ -522,6 +522,12 @@ export class Store implements OutboxBook {
     );
   }
 
+  /** The batches that settled last, the oldest of them first. */
+  async lastSettled(most: number): Promise<BatchRecord[]> {
+    const rows = await this.database.all(`${BATCHES} WHERE state = 'settled' ORDER BY id DESC LIMIT ?`, most);
+    return rows.map(batchOf).reverse();
+  }
+
   /** The proof is being made; after a crash it is made again. */
   async markProving(id: number): Promise<void> {
     await this.database.run("UPDATE batch SET state = 'proving' WHERE id = ? AND state = 'planned'", id);
@@ -537,8 +543,8 @@ export class Store implements OutboxBook {
   }
 
   /** Records a signed transaction before it is broadcast. */
-  async addTransaction(entry: Omit<OutboxEntry, "id">): Promise<void> {
-    await addTransaction(this.database, entry);
+  addTransaction(entry: Omit<OutboxEntry, "id">): Promise<void> {
+    return addTransaction(this.database, entry);
   }
 
   /** A transaction of the batch is signed, and may be on its way. */
@@ -550,8 +556,16 @@ export class Store implements OutboxBook {
   }
 
   /** Every signed transaction of a job, the newest first: replacements share a nonce. */
-  async transactions(job: string): Promise<OutboxEntry[]> {
+  transactions(job: string): Promise<OutboxEntry[]> {
     return transactionsOf(this.database, job);
+  }
+
+  transactionsAt(nonce: number): Promise<OutboxEntry[]> {
+    return transactionsAt(this.database, nonce);
+  }
+
+  transactionsSince(time: bigint): Promise<OutboxEntry[]> {
+    return transactionsSince(this.database, time);
   }
 
   /** Block up to which something was read from the chain, or null. */

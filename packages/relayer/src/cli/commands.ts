@@ -40,6 +40,7 @@ import type { Command } from "commander";
 
 import { ApiKeys, type KeyScope } from "../api-keys.ts";
 import { bondShortage } from "../bonding.ts";
+import { parseEth } from "../fees.ts";
 import { csvLines } from "../ledger-csv.ts";
 import { createLogger } from "../log.ts";
 import { visible } from "../plain-text.ts";
@@ -530,6 +531,8 @@ export interface ServeOptions {
   readonly publicUrl: string;
   readonly settleEvery: number;
   readonly replaceAfter: number;
+  readonly gasBudgetEthPerDay?: string;
+  readonly minBalanceEth?: string;
   readonly paymentsPerSecond: number;
   readonly burst: number;
   readonly requestsPerSecond: number;
@@ -542,10 +545,21 @@ export interface ServeOptions {
 
 /** Serves until SIGINT or SIGTERM; a second one ends it at once. */
 export async function serve(session: Session, output: Output, options: ServeOptions): Promise<void> {
-  const { logLevel, metricsPort = null, replaceAfter, ...rest } = options;
-  const { settleWithin, confirmations } = session.options;
+  const { logLevel, metricsPort = null, replaceAfter, gasBudgetEthPerDay, minBalanceEth, ...rest } = options;
+  const { settleWithin } = session.options;
+  const { finality, maxFeePerGas, alarms } = session;
   const maxSkew = session.local ? null : SERVICE_DEFAULTS.maxSkew;
-  const config = { ...rest, metricsPort, replaceAfter: BigInt(replaceAfter), settleWithin, confirmations, maxSkew };
+  const wei = (eth: string | undefined): bigint | undefined => (eth === undefined ? undefined : parseEth(eth));
+  const bounds = { maxFeePerGas, gasBudget: wei(gasBudgetEthPerDay), minBalance: wei(minBalanceEth) };
+  const config = {
+    ...rest,
+    metricsPort,
+    replaceAfter: BigInt(replaceAfter),
+    settleWithin,
+    finality,
+    maxSkew,
+    ...bounds,
+  };
   const prover = new Prover();
   try {
     const service = await startService({
@@ -555,6 +569,7 @@ export async function serve(session: Session, output: Output, options: ServeOpti
       store: await session.store(),
       signer: await session.account("processor"),
       prover,
+      alarms,
       logger: createLogger(logLevel, process.stdout),
       now,
       sleep: (milliseconds, signal) => setTimeout(milliseconds, undefined, { signal }).catch(() => undefined),
@@ -599,10 +614,14 @@ export function showConfig(output: Output, commands: readonly Command[]): void {
 
 /** Providers put their key into the URL of the chain, databases a password: all but the host may be a secret. */
 function withoutSecrets(name: string, value: unknown): unknown {
-  if (!["rpc", "database"].includes(name) || !URL.canParse(String(value))) return value;
-  const { protocol, host, pathname, search, username, password } = new URL(String(value));
-  const plain = pathname + search + username + password === "/";
-  return plain ? value : `${protocol}//${host}/[hidden]`;
+  if (!["rpc", "database"].includes(name) || value === undefined) return value;
+  const shown = (Array.isArray(value) ? (value as string[]) : [value as string]).map((one) => {
+    if (!URL.canParse(one)) return one;
+    const { protocol, host, pathname, search, username, password } = new URL(one);
+    const plain = pathname + search + username + password === "/";
+    return plain ? one : `${protocol}//${host}/[hidden]`;
+  });
+  return shown.length === 1 ? shown[0] : shown;
 }
 
 function shown(value: unknown): string {

@@ -27,11 +27,10 @@ import { z } from "zod";
 
 import { intentViewSchema } from "../http/intents.ts";
 import { IntentBook, Intents, type IntentRequest, type IntentView, type OwnerAnswer } from "../intents.ts";
-import { Outbox } from "../outbox.ts";
 import { visible } from "../plain-text.ts";
 import { report, short, table, time, type Output } from "./report.ts";
 import type { Scene } from "./scene.ts";
-import { now, sleep, type Session } from "./session.ts";
+import { now, type Session } from "./session.ts";
 
 /** What the group of commands runs in. */
 export interface IntentScene extends Scene {
@@ -306,9 +305,8 @@ async function deskOf(session: Session, url: string | undefined): Promise<Desk> 
 const PATIENCE = 300_000;
 
 async function localIntents(session: Session): Promise<Intents> {
-  const { domain, chain, provider, options } = session;
+  const { domain, chain } = session;
   const store = await session.store();
-  const { confirmations } = options;
   return new Intents({
     domain,
     chain,
@@ -316,9 +314,7 @@ async function localIntents(session: Session): Promise<Intents> {
     processor: await session.processor(),
     patience: PATIENCE,
     deliver: async (job, request) => {
-      const signer = await session.account("processor");
-      const pace = { confirmations, replaceAfter: 60n, pollInterval: 500, now, sleep };
-      return new Outbox({ store, provider, signer, ...pace }).deliver(job, request);
+      return (await session.outbox()).deliver(job, request);
     },
     now,
   });

@@ -4,6 +4,8 @@ import { isIP } from "node:net";
 import { BursarError, parseAddress, parseAmount, type Address } from "@bursar/protocol";
 import { InvalidArgumentError, Option, type Command } from "commander";
 
+import { parseEth, parseGwei } from "../fees.ts";
+import { parseFinality } from "../finality.ts";
 import { SERVICE_DEFAULTS } from "../service.ts";
 
 /** A wrong value on the command line, in the environment or in the configuration file is wrong usage. */
@@ -16,6 +18,13 @@ const reads =
       throw error instanceof BursarError ? new InvalidArgumentError(error.message) : error;
     }
   };
+
+/** An amount as it was written, once it can be read: so it is shown. */
+const checked = (read: (text: string) => bigint) =>
+  reads((text): string => {
+    read(text);
+    return text;
+  });
 
 export const address = reads((text): Address => parseAddress(text));
 export const amount = reads((text): bigint => parseAmount(text));
@@ -35,6 +44,15 @@ export function moment(text: string): bigint {
   const milliseconds = Date.parse(text);
   if (Number.isNaN(milliseconds)) throw new InvalidArgumentError(`«${text}» is no date or time.`);
   return BigInt(Math.floor(milliseconds / 1_000));
+}
+
+/** JSON-RPC URLs with commas between them; the option given again names more. */
+function nodes(text: string, before: readonly string[] | undefined): string[] {
+  const urls = text.split(",").map((one) => one.trim());
+  const wrong = urls.findIndex((one) => !URL.canParse(one) || !/^https?:$/.test(new URL(one).protocol));
+  // It is not said again: it may hold a provider's key.
+  if (wrong >= 0) throw new InvalidArgumentError(`Node ${wrong + 1} is no http or https URL.`);
+  return before === undefined || before === DEFAULT_NODES ? urls : [...before, ...urls];
 }
 
 function url(text: string): string {
@@ -67,11 +85,15 @@ function networks(text: string): string[] {
   throw new InvalidArgumentError(`«${wrong}» is no address or network, such as 10.0.0.0/8.`);
 }
 
+const DEFAULT_NODES: readonly string[] = ["http://127.0.0.1:8545"];
+
 const named = (flags: string, description: string, env: string): Option => new Option(flags, description).env(env);
 
 /** What every command reads. */
 export const commonOptions = (): Option[] => [
-  named("--rpc <url>", "JSON-RPC of the chain", "BURSAR_RPC_URL").default("http://127.0.0.1:8545").argParser(url),
+  named("--rpc <urls>", "JSON-RPC of nodes of the chain, the preferred first, with commas", "BURSAR_RPC_URL")
+    .default(DEFAULT_NODES)
+    .argParser(nodes),
   named("--home <folder>", "keys, ledgers, database", "BURSAR_HOME").default(".bursar"),
   named(
     "--database <url>",
@@ -82,9 +104,16 @@ export const commonOptions = (): Option[] => [
   named("--settle-within <seconds>", "what receipts promise: 600 to 86400", "BURSAR_SETTLE_WITHIN")
     .default(Number(SERVICE_DEFAULTS.settleWithin))
     .argParser(between(600, 86_400)),
-  named("--confirmations <blocks>", "blocks until something is final", "BURSAR_CONFIRMATIONS")
-    .default(SERVICE_DEFAULTS.confirmations)
-    .argParser(between(1, 10_000)),
+  named(
+    "--finality <rule>",
+    "safe, finalized or a number of blocks; the chain's own without it",
+    "BURSAR_FINALITY",
+  ).argParser(reads(parseFinality)),
+  named(
+    "--max-fee-gwei <gwei>",
+    "a gas that no transaction of processor or watcher pays more than",
+    "BURSAR_MAX_FEE_GWEI",
+  ).argParser(checked(parseGwei)),
   named("--config <file>", 'JSON file with options by name, such as {"port": 8402}', "BURSAR_CONFIG"),
 ];
 
@@ -109,6 +138,16 @@ export const serviceOptions = (): Option[] => [
   named("--replace-after <seconds>", "until a stuck transaction gets a higher fee", "BURSAR_REPLACE_AFTER")
     .default(Number(SERVICE_DEFAULTS.replaceAfter))
     .argParser(between(5, 86_400)),
+  named(
+    "--gas-budget-eth-per-day <eth>",
+    "for gas, above which what may wait does",
+    "BURSAR_GAS_BUDGET_ETH_PER_DAY",
+  ).argParser(checked(parseEth)),
+  named(
+    "--min-balance-eth <eth>",
+    "on the account, below which what may wait does",
+    "BURSAR_MIN_BALANCE_ETH",
+  ).argParser(checked(parseEth)),
   named("--payments-per-second <number>", "of one mandate, in the long run", "BURSAR_PAYMENTS_PER_SECOND")
     .default(SERVICE_DEFAULTS.paymentsPerSecond)
     .argParser(between(1, 1_000_000)),

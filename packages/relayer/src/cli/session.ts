@@ -5,8 +5,12 @@ import { BursarError, parseAddress, type Address, type Domain } from "@bursar/pr
 import { formatEther, NonceManager, parseEther, type JsonRpcProvider, type Signer, type Wallet } from "ethers";
 
 import { LOCAL_CHAINS } from "../../../../deploy/index.ts";
-import { Chain, connect } from "../chain.ts";
+import { Alarms } from "../alarms.ts";
+import { Chain } from "../chain.ts";
 import { deploymentPath, railOf, readDeployment, type Rail } from "../deployment.ts";
+import { connect } from "../failover.ts";
+import { parseGwei } from "../fees.ts";
+import { finalityOf, type Finality } from "../finality.ts";
 import { Keyring } from "../keyring.ts";
 import { Outbox } from "../outbox.ts";
 import { Processor, receiptKey } from "../processor.ts";
@@ -15,8 +19,8 @@ import { availableCircuits, Settler, type BatchProver } from "../settler.ts";
 import { Store } from "../store.ts";
 
 export interface SessionOptions {
-  /** JSON-RPC URL of the chain. */
-  rpc: string;
+  /** JSON-RPC URLs of nodes of the chain, the preferred ones first. */
+  rpc: readonly string[];
   /** Folder of keys, ledgers and the processor's database. */
   home: string;
   /** `postgres://…`, or the path of an SQLite file; a file in the home unless given. */
@@ -27,7 +31,10 @@ export interface SessionOptions {
   password: string;
   /** Seconds from acceptance to settlement that receipts promise. */
   settleWithin: bigint;
-  confirmations: number;
+  /** When something on chain counts as final; the chain's own rule unless given. */
+  finality?: Finality;
+  /** A gas that no transaction of the processor pays more than. */
+  maxFeeGwei?: string;
 }
 
 export const now = (): bigint => BigInt(Math.floor(Date.now() / 1_000));
@@ -42,10 +49,13 @@ export class Session {
   readonly genesis: string;
   readonly local: boolean;
   readonly keys: Keyring;
+  /** What an operator should know of the chain. */
+  readonly alarms: Alarms;
   #store: Promise<Store> | undefined;
 
-  private constructor(options: SessionOptions, connection: Awaited<ReturnType<typeof connect>>) {
+  private constructor(options: SessionOptions, connection: Awaited<ReturnType<typeof connect>>, alarms: Alarms) {
     this.options = options;
+    this.alarms = alarms;
     this.provider = connection.provider;
     this.chainId = connection.chainId;
     this.genesis = connection.genesis;
@@ -54,7 +64,8 @@ export class Session {
   }
 
   static async open(options: SessionOptions): Promise<Session> {
-    return new Session(options, await connect(options.rpc));
+    const alarms = new Alarms();
+    return new Session(options, await connect(options.rpc, { alarms }), alarms);
   }
 
   async close(): Promise<void> {
@@ -67,12 +78,22 @@ export class Session {
     return railOf(readDeployment(path), this.chainId, this.genesis);
   }
 
+  get finality(): Finality {
+    return this.options.finality ?? finalityOf(this.chainId);
+  }
+
+  /** Wei a gas that no transaction of the processor pays more than. */
+  get maxFeePerGas(): bigint | undefined {
+    const { maxFeeGwei } = this.options;
+    return maxFeeGwei === undefined ? undefined : parseGwei(maxFeeGwei);
+  }
+
   get domain(): Domain {
     return { chainId: this.chainId, registry: this.rail.registry };
   }
 
   get chain(): Chain {
-    return new Chain(this.rail, this.provider, this.options.confirmations);
+    return new Chain(this.rail, this.provider, this.finality);
   }
 
   /** The books: where `--database` says, or in a file for each registry, since a new deployment begins a new ledger. */
@@ -97,10 +118,10 @@ export class Session {
   /** The one sender of the processor's transactions. */
   async outbox(): Promise<Outbox> {
     const signer = await this.account("processor");
-    const { provider } = this;
+    const { provider, finality, maxFeePerGas } = this;
     const store = await this.store();
-    const { confirmations } = this.options;
-    return new Outbox({ store, provider, signer, confirmations, replaceAfter: 60n, pollInterval: 500, now, sleep });
+    const pace = { replaceAfter: 60n, pollInterval: 500, now, sleep };
+    return new Outbox({ store, provider, signer, finality, maxFeePerGas, ...pace });
   }
 
   async settler(prover: BatchProver): Promise<Settler> {

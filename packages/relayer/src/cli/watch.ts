@@ -121,6 +121,7 @@ async function run(
       provider: session.provider,
       book,
       signer: await sender(session),
+      maxFeePerGas: session.maxFeePerGas,
       logger: createLogger(options.logLevel, process.stderr),
       now,
       sleep: (milliseconds, signal) => setTimeout(milliseconds, undefined, { signal }).catch(() => undefined),

@@ -2,6 +2,7 @@ import type { ErrorCode } from "@bursar/protocol";
 import fastify, { type FastifyInstance } from "fastify";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 
+import type { AlarmCode } from "../alarms.ts";
 import type { ProcessorEvents } from "../events.ts";
 import type { PaymentRail } from "../records.ts";
 import type { Store } from "../store.ts";
@@ -13,6 +14,7 @@ export class Metrics implements ProcessorEvents {
   readonly #accepted = this.#counter("bursar_payments_accepted_total", "Payments accepted", ["rail"]);
   readonly #refused = this.#counter("bursar_payments_refused_total", "Payments refused", ["rail", "code"]);
   readonly #failures = this.#counter("bursar_chore_failures_total", "Rounds that failed, such as settling", ["chore"]);
+  readonly #alarms = this.#gauge("bursar_chain_alarms", "Alarms that are not over", ["code"]);
   readonly #latency = new Histogram({
     name: "bursar_http_duration_seconds",
     help: "From request to answer",
@@ -71,6 +73,11 @@ export class Metrics implements ProcessorEvents {
   /** A batch is final on chain. */
   settled(): void {
     this.#settledAt.set(Number(this.#now()));
+  }
+
+  /** An alarm began, or is over. */
+  alarmed(code: AlarmCode, over: boolean): void {
+    this.#alarms.inc({ code }, over ? -1 : 1);
   }
 
   chainAnswers(reachable: boolean): void {

@@ -2,7 +2,14 @@ import { BursarError, toWire, type Address, type Hex } from "@bursar/protocol";
 import { DatabaseSync } from "node:sqlite";
 
 import type { Columns, Queries } from "../database.ts";
-import { addTransaction, OUTBOX_SCHEMA, transactionsOf, type OutboxBook } from "../outbox-book.ts";
+import {
+  addTransaction,
+  OUTBOX_SCHEMA,
+  transactionsAt,
+  transactionsOf,
+  transactionsSince,
+  type OutboxBook,
+} from "../outbox-book.ts";
 import type { OutboxEntry } from "../records.ts";
 import type { Alert } from "./alerts.ts";
 import type { ReceiptState } from "./follow.ts";
@@ -306,6 +313,14 @@ export class WatchBook implements OutboxBook {
 
   transactions(job: string): Promise<OutboxEntry[]> {
     return transactionsOf(this.#statements, job);
+  }
+
+  transactionsAt(nonce: number): Promise<OutboxEntry[]> {
+    return transactionsAt(this.#statements, nonce);
+  }
+
+  transactionsSince(time: bigint): Promise<OutboxEntry[]> {
+    return transactionsSince(this.#statements, time);
   }
 
   /** Takes an owner's mandate into the book. @returns false if it stands there already. */

@@ -47,8 +47,8 @@ export class Lookout {
   }
 
   async moment(): Promise<Moment> {
+    const block = await this.chain.finalBlock();
     const newest = await reach(() => this.chain.provider.getBlock("latest"));
-    const block = Math.max(0, (newest?.number ?? 0) - (this.chain.confirmations - 1));
     return { block, time: BigInt(newest?.timestamp ?? 0) };
   }
 

@@ -61,6 +61,8 @@ export interface WatchParts {
   readonly book: WatchBook;
   /** Sends transactions, and owns nothing but the money for gas and deposits. */
   readonly signer: BaseWallet;
+  /** Wei a gas that no transaction pays more than. */
+  readonly maxFeePerGas?: bigint | undefined;
   readonly logger: Logger;
   /** Unix seconds. */
   readonly now: () => bigint;
@@ -86,13 +88,13 @@ export function createIntake(
 ): { lookout: Lookout; intake: Intake } {
   const { chainId, registry } = chain.rail;
   const lookout = new Lookout(chain, fromBlock);
-  const mandates = chainMandates(provider, registry, { finality: chain.confirmations, fromBlock });
+  const mandates = chainMandates(provider, registry, { finality: chain.finality, fromBlock });
   return { lookout, intake: new Intake({ domain: { chainId, registry }, book, lookout, mandates }) };
 }
 
 /** Puts a watcher together; nothing runs yet. */
 export function createWatch(parts: WatchParts): Watch {
-  const { config, chain, provider, book, signer, logger, now, sleep } = parts;
+  const { config, chain, provider, book, signer, maxFeePerGas, logger, now, sleep } = parts;
   const { owners, challenge, sweep, sweepAbove, low, fromBlock, replaceAfter, webhook } = config;
   const { lookout, intake } = createIntake(parts, fromBlock);
   const alerts = new Alerts({ book, webhook, logger, now });
@@ -101,7 +103,8 @@ export function createWatch(parts: WatchParts): Watch {
     store: book,
     provider,
     signer,
-    confirmations: chain.confirmations,
+    finality: chain.finality,
+    maxFeePerGas,
     replaceAfter,
     pollInterval: 250,
     now,
