@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { createServer, request, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { setTimeout as pause } from "node:timers/promises";
 
 import type { Address, Hex } from "@bursar/protocol";
 import {
@@ -12,6 +13,7 @@ import {
   readMarket,
   Store,
   type OutboxOptions,
+  Lease,
 } from "@bursar/relayer";
 import { expect } from "chai";
 import { JsonRpcProvider, parseEther, Transaction, type Wallet } from "ethers";
@@ -570,32 +572,37 @@ describe("the outbox", function () {
     });
   });
 
-  it("signs, records and sends nothing when its guard says no, and asks it before each signature", async () => {
-    let asked = 0;
-    let holds = false;
-    const guard = (): Promise<void> => {
-      ++asked;
-      return holds ? Promise.resolve() : Promise.reject(new Error("the lease is lost"));
-    };
-    const refused: unknown = await outbox({ guard })
+  it("signs nothing without the lease, and follows what its holder sends to its end", async () => {
+    const leases = [1, 2].map((number) => {
+      return new Lease({ database: store.database, name: JOB, holder: `elsewhere/1/${number}` });
+    });
+    const [holder, other] = leases as [Lease, Lease];
+    await holder.run(() => Promise.resolve());
+    let ended = false;
+    const watched = outbox({ lease: other })
       .deliver(JOB, pay())
-      .catch((error: unknown) => error);
-    expect([String(refused), asked]).to.deep.equal(["Error: the lease is lost", 1]);
-    expect([await sent(), await provider.getTransactionCount(sender.address, "pending")]).to.deep.equal([
-      [],
-      await provider.getTransactionCount(sender.address, "latest"),
-    ]);
+      .finally(() => (ended = true));
+    await pause(500);
+    expect([await sent(), ended]).to.deep.equal([[], false]);
+    const { hash } = await outbox({ lease: holder }).deliver(JOB, pay());
+    expect((await watched).hash).to.equal(hash);
+    expect(await sent()).to.deep.equal([hash]);
+  });
 
-    holds = true;
-    await provider.send("evm_setAutomine", [false]);
-    const delivery = outbox({ guard })
-      .deliver(JOB, pay())
-      .catch((error: unknown) => error);
-    await until(async () => inPool((await sent())[0]));
-    holds = false;
-    clock += 60n;
-    expect(String(await delivery)).to.equal("Error: the lease is lost");
-    expect([(await sent()).length, asked]).to.deep.equal([1, 3]);
+  it("records and broadcasts nothing once another process has the lease, even if it is about to", async () => {
+    const [holder, other] = [1, 2].map((number) => {
+      return new Lease({ database: store.database, name: JOB, holder: `elsewhere/1/${number}` });
+    }) as [Lease, Lease];
+    const stolen = holder.run(async () => {
+      await store.database.run("UPDATE lease SET until = 0");
+      await other.run(() => Promise.resolve());
+      return outbox({ lease: holder }).deliver(JOB, pay());
+    });
+    expect((await refusalOf(() => stolen)).code).to.equal("lease-lost");
+    expect(await sent()).to.deep.equal([]);
+    expect(await provider.getTransactionCount(sender.address, "pending")).to.equal(
+      await provider.getTransactionCount(sender.address, "latest"),
+    );
   });
 
   it("tells a chain that does not answer from one that refuses", async () => {

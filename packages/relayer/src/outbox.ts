@@ -14,6 +14,7 @@ import { Alarms } from "./alarms.ts";
 import { firstFees, raisedFees, readMarket, type Fees } from "./fees.ts";
 import { finalBlockOf, type Finality } from "./finality.ts";
 import { GasBudget, mostCost } from "./gas-budget.ts";
+import { ALONE, type Lease } from "./lease.ts";
 import type { OutboxBook } from "./outbox-book.ts";
 import type { OutboxEntry } from "./records.ts";
 import { isUnreachable } from "./unreachable.ts";
@@ -40,11 +41,8 @@ export interface OutboxOptions {
   minBalance?: bigint | undefined;
   /** Told of what an operator should know. */
   alarms?: Alarms | undefined;
-  /**
-   * Called before each signature, and throws when this process must not sign: where several share the key, the one that holds
-   * the lease passes. Nothing is signed, recorded or broadcast then, and the error ends the delivery.
-   */
-  guard?: (() => Promise<void>) | undefined;
+  /** Of whoever sends with this key, where several processes do: the others watch what it sends and sign nothing. */
+  lease?: Pick<Lease, "run"> | undefined;
 }
 
 /** How a transaction stands: on chain and perhaps final, not to be begun yet, or on its way (undefined). */
@@ -72,7 +70,7 @@ export class Outbox {
    * @param mayWaitUntil - Unix seconds until which it waits for the gas budget and the account's balance; without it, it goes
    * at once, as what has a deadline on chain must.
    * @throws {@link BursarError} `transaction-failed` when it was mined and reverted, or would be; `insufficient-funds` when
-   * the account cannot pay the gas: it is recorded, and the next call goes on. What the guard throws.
+   * the account cannot pay the gas: it is recorded, and the next call goes on; `lease-lost`.
    */
   async deliver(job: string, request: TransactionRequest, mayWaitUntil = 0n): Promise<TransactionReceipt> {
     const { sleep, pollInterval } = this.#options;
@@ -256,20 +254,14 @@ export class Outbox {
 
   /** Signs, records, and only then broadcasts. */
   async #send(job: string, transaction: Unsigned): Promise<void> {
-    const { store, signer, now, guard } = this.#options;
-    await guard?.();
-    const raw = (await signer.signTransaction(transaction)) as Hex;
+    const { store, signer, now, lease = ALONE } = this.#options;
     const { nonce, maxFeePerGas, maxPriorityFeePerGas } = transaction;
-    await store.addTransaction({
-      job,
-      nonce,
-      maxFeePerGas,
-      maxPriorityFeePerGas,
-      raw,
-      hash: keccak256(raw) as Hex,
-      sentAt: now(),
+    await lease.run(async () => {
+      const raw = (await signer.signTransaction(transaction)) as Hex;
+      const hash = keccak256(raw) as Hex;
+      await store.addTransaction({ job, nonce, maxFeePerGas, maxPriorityFeePerGas, raw, hash, sentAt: now() });
+      await this.#broadcast(raw);
     });
-    await this.#broadcast(raw);
   }
 
   async #keepAlive({ hash, raw }: OutboxEntry): Promise<void> {

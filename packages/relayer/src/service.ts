@@ -138,9 +138,9 @@ export async function startService(parts: ServiceParts): Promise<Service> {
   await expectWithin(config.settleWithin, chain);
   const metrics = new Metrics(store, now);
   alarms.listen((alarm, over) => tellAlarm(alarm, over, metrics, logger));
-  const outbox = outboxOf(parts, alarms);
   const sender = signer.address as Address;
   const lease = new Lease({ database: store.database, name: `sending as ${sender} on chain ${chain.rail.chainId}` });
+  const outbox = outboxOf(parts, alarms, lease);
   const key = receiptKey(signer);
   const domain = { chainId: chain.rail.chainId, registry: chain.rail.registry };
   const rate = new Rate({ perSecond: config.paymentsPerSecond, burst: config.burst, clock: () => performance.now() });
@@ -313,14 +313,14 @@ export async function payeeGateOf(chain: Chain, now: () => bigint): Promise<Paye
 }
 
 /** The one sender of the processor's transactions. */
-function outboxOf({ config, store, provider, signer, now, sleep }: ServiceParts, alarms: Alarms): Outbox {
+function outboxOf({ config, store, provider, signer, now, sleep }: ServiceParts, alarms: Alarms, lease: Lease): Outbox {
   const { finality, replaceAfter, maxFeePerGas, gasBudget, minBalance } = config;
   const wait = async (milliseconds: number): Promise<void> => {
     await sleep(milliseconds);
   };
   const bounds = { maxFeePerGas, gasBudget, minBalance, alarms };
   const pace = { replaceAfter, pollInterval: 250, now, sleep: wait };
-  return new Outbox({ store, provider, signer, finality, ...bounds, ...pace });
+  return new Outbox({ store, provider, signer, finality, lease, ...bounds, ...pace });
 }
 
 async function placeOf(chain: Chain): Promise<Place> {
