@@ -467,10 +467,11 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
 
     /// @dev Moves base, seq and spent together; nothing else ever does. Returns the new spent.
     function _advance(StoredMandate storage stored, Row calldata row, bytes32 domain) private returns (uint64) {
-        if (row.count == 0) revert EmptyRow(row.agent);
+        uint32 count = row.count;
+        if (count == 0) revert EmptyRow(row.agent);
         Field.requireElement(row.head);
         Field.requireElement(row.newBase);
-        uint64 seq = stored.seq + row.count;
+        uint64 seq = stored.seq + count;
         uint256 spent = uint256(stored.spent) + row.debit;
         bytes32 payment = TypedHashes.hashPayment(seq, spent, row.head, row.lineHash);
         bytes32 digest = MessageHashUtils.toTypedDataHash(domain, payment);

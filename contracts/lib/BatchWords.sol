@@ -48,12 +48,13 @@ library BatchWords {
         uint256 base,
         uint256 policyRoot
     ) internal pure {
-        address agent = row.agent;
+        // Whole words, so that nothing stands above the narrow types.
+        (uint256 agent, uint256 start) = (uint160(row.agent), seq);
         uint256 packed = Ledger.packRow(row.debit, row.count, seq);
         assembly ("memory-safe") {
             let at := add(add(words, 0x20), mul(index, 0xe0))
             mstore(at, agent)
-            mstore(add(at, 0x20), seq)
+            mstore(add(at, 0x20), start)
             mstore(add(at, 0x40), base)
             // head, newBase
             calldatacopy(add(at, 0x60), add(row, 0x60), 0x40)
@@ -64,10 +65,12 @@ library BatchWords {
 
     /// @notice The stored seq that a row started from.
     /// @param words where row `index` was written.
-    function seqOf(bytes memory words, uint256 index) internal pure returns (uint64 seq) {
+    function seqOf(bytes memory words, uint256 index) internal pure returns (uint64) {
+        uint256 start;
         assembly ("memory-safe") {
-            seq := mload(add(add(words, 0x40), mul(index, 0xe0)))
+            start := mload(add(add(words, 0x40), mul(index, 0xe0)))
         }
+        return uint64(start);
     }
 
     function _raw(Row[] calldata rows) private pure returns (bytes calldata words) {
