@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {LowLevelCall} from "@openzeppelin/contracts/utils/LowLevelCall.sol";
+
 import {Credit, Row} from "./interfaces/Batch.sol";
 import {IBatchVerifier} from "./interfaces/IBatchVerifier.sol";
 import {IMandateRegistry} from "./interfaces/IMandateRegistry.sol";
 import {ISettlement} from "./interfaces/ISettlement.sol";
+import {BatchWords} from "./lib/BatchWords.sol";
 import {Evaluation} from "./lib/Evaluation.sol";
 import {Field} from "./lib/Field.sol";
-import {Ledger} from "./lib/Ledger.sol";
 import {PublicSignals} from "./lib/PublicSignals.sol";
 import {Transcript} from "./lib/Transcript.sol";
 
@@ -50,13 +52,8 @@ contract BatchSettlement is ISettlement {
         Field.requireElement(commitment);
         Field.requireElement(evaluation);
 
-        (IMandateRegistry.Position[] memory starts, address token, uint256 total) = registry.settle(
-            msg.sender,
-            rows,
-            credits
-        );
-        uint256[] memory rowWords = _rowWords(rows, starts);
-        uint256[] memory creditWords = _creditWords(credits);
+        (bytes memory rowWords, uint64[] memory spent, address token, uint256 total) = _move(rows, credits);
+        bytes memory creditWords = BatchWords.ofCredits(credits);
         bytes32 transcript = _transcript(circuitId, commitment, rowWords, creditWords);
         uint256 challenge = uint256(transcript) % Field.ORDER;
         _requireEvaluation(evaluation, challenge, rowWords, creditWords);
@@ -66,67 +63,46 @@ contract BatchSettlement is ISettlement {
 
         batchId = ++batchCount;
         transcriptOf[batchId] = transcript;
-        _emitSettled(batchId, rows, starts);
+        _emitSettled(batchId, rows, rowWords, spent);
         emit BatchSettled(batchId, msg.sender, token, circuitId, transcript, total, rows.length, credits.length);
+    }
+
+    /// @dev Checks 1 to 4 and 6, and what they move.
+    function _move(
+        Row[] calldata rows,
+        Credit[] calldata credits
+    ) private returns (bytes memory rowWords, uint64[] memory spent, address token, uint256 total) {
+        bytes memory data = BatchWords.encodeSettle(msg.sender, rows, credits);
+        if (!LowLevelCall.callNoReturn(address(registry), data)) LowLevelCall.bubbleRevert();
+        return abi.decode(LowLevelCall.returnData(), (bytes, uint64[], address, uint256));
+    }
+
+    function _emitSettled(uint256 batchId, Row[] calldata rows, bytes memory rowWords, uint64[] memory spent) private {
+        for (uint256 i = 0; i < rows.length; ++i) {
+            Row calldata row = rows[i];
+            emit MandateSettled(row.agent, batchId, BatchWords.seqOf(rowWords, i) + row.count, spent[i], row.head);
+        }
     }
 
     /// @dev Check 5: the challenge binds every value that the evaluation uses.
     function _transcript(
         bytes32 circuitId,
         uint256 commitment,
-        uint256[] memory rowWords,
-        uint256[] memory creditWords
+        bytes memory rowWords,
+        bytes memory creditWords
     ) private view returns (bytes32) {
-        bytes32 rowsHash = keccak256(abi.encodePacked(rowWords));
-        bytes32 creditsHash = keccak256(abi.encodePacked(creditWords));
-        return Transcript.compute(address(this), circuitId, commitment, rowsHash, creditsHash);
-    }
-
-    function _emitSettled(uint256 batchId, Row[] calldata rows, IMandateRegistry.Position[] memory starts) private {
-        for (uint256 i = 0; i < rows.length; ++i) {
-            Row calldata row = rows[i];
-            IMandateRegistry.Position memory start = starts[i];
-            emit MandateSettled(row.agent, batchId, start.seq + row.count, start.spent + row.debit, row.head);
-        }
+        return Transcript.compute(address(this), circuitId, commitment, keccak256(rowWords), keccak256(creditWords));
     }
 
     /// @dev Check 7: (T − E)·Den = Num.
     function _requireEvaluation(
         uint256 evaluation,
         uint256 challenge,
-        uint256[] memory rowWords,
-        uint256[] memory creditWords
+        bytes memory rowWords,
+        bytes memory creditWords
     ) private pure {
         uint256 e = Evaluation.evaluateRows(rowWords, challenge);
         (uint256 num, uint256 den) = Evaluation.sumCredits(creditWords, challenge);
         if (!Evaluation.agrees(evaluation, e, num, den)) revert EvaluationMismatch(evaluation, challenge);
-    }
-
-    function _rowWords(
-        Row[] calldata rows,
-        IMandateRegistry.Position[] memory starts
-    ) private pure returns (uint256[] memory words) {
-        words = new uint256[](rows.length * Evaluation.ROW_WORDS);
-        for (uint256 i = 0; i < rows.length; ++i) {
-            Row calldata row = rows[i];
-            IMandateRegistry.Position memory start = starts[i];
-            uint256 first = i * Evaluation.ROW_WORDS;
-            words[first] = uint160(row.agent);
-            words[first + 1] = start.seq;
-            words[first + 2] = start.base;
-            words[first + 3] = row.head;
-            words[first + 4] = row.newBase;
-            words[first + 5] = start.policyRoot;
-            words[first + 6] = Ledger.packRow(row.debit, row.count, start.seq);
-        }
-    }
-
-    function _creditWords(Credit[] calldata credits) private pure returns (uint256[] memory words) {
-        words = new uint256[](credits.length * Evaluation.CREDIT_WORDS);
-        for (uint256 i = 0; i < credits.length; ++i) {
-            uint256 first = i * Evaluation.CREDIT_WORDS;
-            words[first] = uint160(credits[i].payee);
-            words[first + 1] = credits[i].amount;
-        }
     }
 }

@@ -156,19 +156,21 @@ contract Escrow is IEscrow, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IEscrow
-    function settle(uint32 tokenId, uint256 debits, Credit[] calldata credits) external onlyRegistry {
+    function settle(uint32 tokenId, uint256 debits, Credit[] calldata credits) external onlyRegistry returns (address) {
         RegisteredToken memory registered = _tokens[tokenId];
         mapping(address payee => uint256) storage creditsPlusOne = _creditsPlusOne[registered.token];
-        _locked[registered.token] -= debits * registered.unitScale;
+        uint256 scale = registered.unitScale;
+        _locked[registered.token] -= debits * scale;
 
         uint256 sum = 0;
         for (uint256 i = 0; i < credits.length; ++i) {
-            Credit calldata credit = credits[i];
-            sum += credit.amount;
-            uint256 stored = creditsPlusOne[credit.payee];
-            creditsPlusOne[credit.payee] = (stored == 0 ? 1 : stored) + credit.amount * uint256(registered.unitScale);
+            (address payee, uint256 units) = (credits[i].payee, credits[i].amount);
+            sum += units;
+            uint256 stored = creditsPlusOne[payee];
+            creditsPlusOne[payee] = (stored == 0 ? 1 : stored) + units * scale;
         }
         if (sum != debits) revert CreditsDifferFromDebits(sum, debits);
+        return registered.token;
     }
 
     /// @inheritdoc IEscrow

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 
 import {Credit, Row} from "./interfaces/Batch.sol";
@@ -10,6 +11,7 @@ import {IIdentityGate} from "./interfaces/IIdentityGate.sol";
 import {IMandateRegistry} from "./interfaces/IMandateRegistry.sol";
 import {IProcessorRegistry} from "./interfaces/IProcessorRegistry.sol";
 import {Mandate} from "./interfaces/Messages.sol";
+import {BatchWords} from "./lib/BatchWords.sol";
 import {Field} from "./lib/Field.sol";
 import {Gate} from "./lib/Gate.sol";
 import {Ledger} from "./lib/Ledger.sol";
@@ -217,27 +219,29 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
         address processor,
         Row[] calldata rows,
         Credit[] calldata credits
-    ) external returns (Position[] memory starts, address token, uint256 total) {
+    ) external returns (bytes memory rowWords, uint64[] memory spent, address token, uint256 total) {
         if (msg.sender != settlement) revert OnlySettlement(msg.sender, settlement);
         if (rows.length == 0) revert EmptyBatch();
 
-        starts = new Position[](rows.length);
+        rowWords = BatchWords.allocate(rows.length);
+        spent = new uint64[](rows.length);
+        bytes32 domain = _domainSeparatorV4();
         uint32 tokenId = _mandates[rows[0].agent].tokenId;
         address previous = address(0);
         for (uint256 i = 0; i < rows.length; ++i) {
             Row calldata row = rows[i];
-            if (row.agent <= previous) revert AgentsNotIncreasing(previous, row.agent);
-            previous = row.agent;
-            StoredMandate storage stored = _mandates[row.agent];
-            _requireSettleable(stored, row.agent, processor, tokenId);
-            starts[i] = _positionOf(stored);
-            _advance(stored, row, starts[i]);
-            if (stored.state == State.Revoked) _requireLedgerAcknowledged(stored, row);
+            address agent = row.agent;
+            if (agent <= previous) revert AgentsNotIncreasing(previous, agent);
+            previous = agent;
+            StoredMandate storage stored = _mandates[agent];
+            State state = _requireSettleable(stored, agent, processor, tokenId);
+            BatchWords.write(rowWords, i, row, stored.seq, stored.base, uint256(stored.policyRoot));
+            spent[i] = _advance(stored, row, domain);
+            if (state == State.Revoked) _requireLedgerAcknowledged(stored, row);
             total += row.debit;
         }
 
-        token = escrow.tokenOf(tokenId);
-        escrow.settle(tokenId, total, credits);
+        token = escrow.settle(tokenId, total, credits);
     }
 
     /// @inheritdoc IMandateRegistry
@@ -335,7 +339,8 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
 
     /// @inheritdoc IMandateRegistry
     function positionOf(address agent) external view returns (Position memory) {
-        return _positionOf(_mandates[agent]);
+        StoredMandate storage stored = _mandates[agent];
+        return Position(stored.base, stored.seq, stored.spent, uint256(stored.policyRoot));
     }
 
     /// @inheritdoc IMandateRegistry
@@ -460,21 +465,24 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
         escrow.settle(stored.tokenId, units, credits);
     }
 
-    /// @dev Moves base, seq and spent together; nothing else ever does.
-    function _advance(StoredMandate storage stored, Row calldata row, Position memory start) private {
-        if (row.count == 0) revert EmptyRow(row.agent);
+    /// @dev Moves base, seq and spent together; nothing else ever does. Returns the new spent.
+    function _advance(StoredMandate storage stored, Row calldata row, bytes32 domain) private returns (uint64) {
+        uint32 count = row.count;
+        if (count == 0) revert EmptyRow(row.agent);
         Field.requireElement(row.head);
         Field.requireElement(row.newBase);
-        uint64 seq = start.seq + row.count;
-        uint256 spent = uint256(start.spent) + row.debit;
-        bytes32 digest = _hashTypedDataV4(TypedHashes.hashPayment(seq, spent, row.head, row.lineHash));
+        uint64 seq = stored.seq + count;
+        uint256 spent = uint256(stored.spent) + row.debit;
+        bytes32 payment = TypedHashes.hashPayment(seq, spent, row.head, row.lineHash);
+        bytes32 digest = MessageHashUtils.toTypedDataHash(domain, payment);
         StrictECDSA.requireSigner(row.agent, digest, row.v, row.r, row.s);
         uint256 total = spent + stored.directSpent;
         if (total > stored.budget) revert BudgetExceeded(row.agent, total, stored.budget);
 
-        stored.base = row.newBase;
         stored.seq = seq;
         stored.spent = uint64(spent);
+        stored.base = row.newBase;
+        return uint64(spent);
     }
 
     function _requireLimits(Mandate calldata mandate) private view {
@@ -530,8 +538,8 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
         address agent,
         address processor,
         uint32 tokenId
-    ) private view {
-        State state = stored.state;
+    ) private view returns (State state) {
+        state = stored.state;
         uint256 closesAt = stored.closesAt;
         if ((state != State.Open && state != State.Revoked) || block.timestamp >= closesAt) {
             revert MandateNotSettleable(agent, state, block.timestamp, closesAt);
@@ -579,10 +587,6 @@ contract MandateRegistry is IMandateRegistry, EIP712 {
     function _stateOf(StoredMandate storage stored) private view returns (State) {
         State state = stored.state;
         return state == State.Open && block.timestamp > stored.validUntil ? State.Expired : state;
-    }
-
-    function _positionOf(StoredMandate storage stored) private view returns (Position memory) {
-        return Position(stored.base, stored.seq, stored.spent, uint256(stored.policyRoot));
     }
 
     function _remainingOf(StoredMandate storage stored) private view returns (uint64) {

@@ -37,7 +37,12 @@ export const DISPUTES: Omit<DisputeSettings, "arbiters"> = {
 };
 
 /** The development verifiers that are built in this checkout. */
-export const DEVELOPMENT_VERIFIERS = ["TinyBatchVerifier", "DefaultBatchVerifier", "LargeBatchVerifier"];
+export const DEVELOPMENT_VERIFIERS = [
+  "TinyBatchVerifier",
+  "DefaultBatchVerifier",
+  "LargeBatchVerifier",
+  "HugeBatchVerifier",
+];
 
 /**
  * Settings from the environment: `BURSAR_VERIFIERS` (names, comma-separated) and `BURSAR_TOKENS` (`SYMBOL=address`,

@@ -11,7 +11,7 @@ import { backends, measureInclusion, measureProof, type ProofReport } from "./be
 const USAGE = `usage: npm run bench -- [--quick] [--proofs] [--json] [--payments <number>]
 
 Measures gas, proofs and acceptance on this machine and writes docs/benchmarks.md.
---quick leaves the large circuit out and writes nothing.
+--quick leaves the optional circuits out and writes nothing.
 --proofs measures proofs alone and writes nothing.
 --payments is how many the processor's memory is watched over, 1000000 unless given.`;
 
@@ -24,6 +24,7 @@ const { values } = parseArgs({
     help: { type: "boolean", short: "h" },
   },
 });
+const sizes = values.quick ? ["tiny", "default"].map(circuitSize) : circuitSizes();
 if (values.help) {
   console.log(USAGE);
 } else if (values.proofs) {
@@ -33,7 +34,7 @@ if (values.help) {
   say("acceptance");
   const acceptance = await measureAcceptance(values.quick ? 20_000 : Number(values.payments), say);
   const proofs = await measureProofs();
-  const gas = await measureGas(circuitSize(values.quick ? "default" : "large"), say);
+  const gas = await measureGas(sizes.at(-1)!, say);
   const report = { gas, proofs, acceptance };
   const text = page(report);
   if (values.json)
@@ -51,7 +52,7 @@ function say(text: string): void {
 
 async function measureProofs(): Promise<ProofReport[]> {
   const proofs: ProofReport[] = [];
-  for (const size of circuitSizes().filter(({ name }) => !values.quick || name !== "large")) {
+  for (const size of sizes) {
     for (const backend of backends()) {
       say(`proof of ${size.name} by ${backend.name}`);
       proofs.push(await measureProof(size, backend), await measureInclusion(size, backend));
@@ -92,14 +93,17 @@ function page({
   const perCredit = (at(1, mostCredits) - at(1, 1)) / BigInt(mostCredits - 1);
   const fresh = (full.first - full.steady) / BigInt(full.credits);
   const rest = full.steady - perRow * BigInt(full.rows) - perCredit * BigInt(full.credits);
-  const each = (total: bigint): bigint => total / BigInt(full.payments);
-  const times = (reference: bigint, total: bigint): string => (Number(reference) / Number(each(total))).toFixed(1);
+  const each = (total: bigint, payments = full.payments): bigint => total / BigInt(payments);
+  const times = (reference: bigint, total: bigint, payments = full.payments): string =>
+    (Number(reference) / Number(each(total, payments))).toFixed(1);
+  const workloadRow = ({ payments, agents, payees, circuit, gas: total }: GasReport["workloads"][number]): string =>
+    `| ${payments} | ${agents} | ${payees} | ${circuit} | ${total} | **${each(total, payments)}** | ${times(gas.transfer, total, payments)} times as much |`;
   const us = (microseconds: number): string => `${microseconds.toFixed(0)} µs`;
   const recoveries = (microseconds: number): string => ((microseconds * acceptance.recover) / 1e6).toFixed(1);
   const share = (part: bigint): string => `${Math.round((Number(part) * 100) / Number(full.steady))} %`;
   return `# Benchmarks
-Written by \`npm run bench\`, which measures everything again on the machine it runs on (about 20 minutes; it builds the large
-circuit first). Gas and constraints are exact. Times are of a machine with 2 shared cores, Node ${process.versions.node.split(".")[0]}: take them as
+Written by \`npm run bench\`, which measures everything again on the machine it runs on (about an hour; it builds the
+optional circuits first). Gas and constraints are exact. Times are of a machine with 2 shared cores, Node ${process.versions.node.split(".")[0]}: take them as
 ratios beside the reference of the same run.
 
 ## Gas
@@ -110,6 +114,12 @@ The fullest batch, circuit \`${full.circuit}\`: ${full.payments} payments of ${f
 | payees known, as in every batch but their first | ${full.steady} | **${each(full.steady)}** | ${times(gas.transfer, full.steady)} times as much |
 | after each payee took its credit out | ${full.afterPayout} | ${each(full.afterPayout)} | ${times(gas.transfer, full.afterPayout)} times |
 | all payees new: a storage slot each | ${full.first} | ${each(full.first)} | ${times(gas.transfer, full.first)} times |
+
+Other batches between known payees:
+
+| payments | agents | payees | circuit | gas in all | gas a payment | an ERC-20 transfer costs |
+| --- | --- | --- | --- | --- | --- | --- |
+${gas.workloads.map(workloadRow).join("\n")}
 
 What dominates it, by differences between batches of the table below:
 

@@ -15,7 +15,8 @@ import {
 const USAGE = `usage: npm run circuits -- [--all] [--json] [name ...]
 
 Compiles circuits, makes their development keys and generates their verifiers; what is there already is kept.
-Without a name: tiny and default. --all adds the large one (a minute, some hundred MB of memory).
+Without a name: tiny and default. --all adds the optional ones, large (a minute, 1 GB of memory) and huge (ten minutes,
+3 GB of memory, 1.2 GB of disk).
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.`;
 

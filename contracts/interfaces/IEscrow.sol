@@ -103,7 +103,8 @@ interface IEscrow {
 
     /// @notice Moves `debits` units from the lock to the payees of `credits`, which must sum up to it. Only the
     /// registry. Touches no token, so it works while the token is paused and whoever the token blocks.
-    function settle(uint32 tokenId, uint256 debits, Credit[] calldata credits) external;
+    /// @return token whose credits they are.
+    function settle(uint32 tokenId, uint256 debits, Credit[] calldata credits) external returns (address token);
 
     /// @notice The registry, the only contract that moves locked funds.
     function registry() external view returns (address);

@@ -217,14 +217,16 @@ interface IMandateRegistry {
     /// @notice Moves the mandates of `rows` forward and their debits from the lock to `credits`, all or nothing. Only
     /// the settlement contract, which must check that a proof supports the rows and the credits.
     /// @param processor who settles: every mandate of the batch must name it.
-    /// @return starts the positions from which the rows were settled, in their order.
+    /// @return rowWords what the proof speaks about, seven words a row in their order: agent, the stored seq and base that it
+    /// started from, head, newBase, policyRoot, and debit + count·2^96 + offset·2^128.
+    /// @return spent the totals of the mandates' ledgers after it, in the order of the rows.
     /// @return token the one token of the batch.
     /// @return total the units moved.
     function settle(
         address processor,
         Row[] calldata rows,
         Credit[] calldata credits
-    ) external returns (Position[] memory starts, address token, uint256 total);
+    ) external returns (bytes memory rowWords, uint64[] memory spent, address token, uint256 total);
 
     /// @notice Moves one payment of the direct rail from the lock to its payee's credit, and adds it to `directSpent`.
     /// Base, seq and spent stay as they are. Only the direct settlement contract, which must check that the agent signed

@@ -16,11 +16,11 @@ library Evaluation {
 
     /// @notice E: Horner's rule over the last five words of each row, starting from 1 so that it binds their number.
     /// @param rows whole rows of {ROW_WORDS}.
-    function evaluateRows(uint256[] memory rows, uint256 z) internal pure returns (uint256 e) {
+    function evaluateRows(bytes memory rows, uint256 z) internal pure returns (uint256 e) {
         assembly ("memory-safe") {
             e := 1
             let row := add(rows, 0x20)
-            let end := add(row, mul(mload(rows), 0x20))
+            let end := add(row, mload(rows))
             for {} lt(row, end) {
                 row := add(row, 0xe0)
             } {
@@ -35,11 +35,11 @@ library Evaluation {
 
     /// @notice Σ amount/(z + payee) as num/den.
     /// @param credits whole credits of {CREDIT_WORDS}.
-    function sumCredits(uint256[] memory credits, uint256 z) internal pure returns (uint256 num, uint256 den) {
+    function sumCredits(bytes memory credits, uint256 z) internal pure returns (uint256 num, uint256 den) {
         assembly ("memory-safe") {
             den := 1
             let credit := add(credits, 0x20)
-            let end := add(credit, mul(mload(credits), 0x20))
+            let end := add(credit, mload(credits))
             for {} lt(credit, end) {
                 credit := add(credit, 0x40)
             } {

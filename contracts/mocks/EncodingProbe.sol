@@ -64,11 +64,11 @@ contract EncodingProbe {
     }
 
     function evaluateRows(uint256[] calldata rows, uint256 z) external pure returns (uint256) {
-        return Evaluation.evaluateRows(rows, z);
+        return Evaluation.evaluateRows(abi.encodePacked(rows), z);
     }
 
     function sumCredits(uint256[] calldata credits, uint256 z) external pure returns (uint256 num, uint256 den) {
-        return Evaluation.sumCredits(credits, z);
+        return Evaluation.sumCredits(abi.encodePacked(credits), z);
     }
 
     function agrees(uint256 evaluation, uint256 e, uint256 num, uint256 den) external pure returns (bool) {

@@ -1,5 +1,5 @@
 import type { Address } from "@bursar/protocol";
-import { capacity, circuitSize, Prover, type CircuitSize } from "@bursar/prover";
+import { capacity, circuitSizes, Prover, segmentsOf, type CircuitSize } from "@bursar/prover";
 import { hexlify, randomBytes, Signature, Wallet } from "ethers";
 
 import { BenchRail, mined } from "./rail.ts";
@@ -23,21 +23,32 @@ export interface GasReport {
     steady: bigint;
     afterPayout: bigint;
   };
+  /** Batches between known payees, of the smallest circuit that holds them. */
+  workloads: { circuit: string; agents: number; payees: number; payments: number; gas: bigint }[];
 }
 
 const COUNTS = [1, 5, 10, 20];
 const LINES = 21;
+/** Beside the fullest, as far as the largest circuit holds them. The last ends within pages. */
+const WORKLOADS = [
+  { agents: 20, payees: 20, payments: 700 },
+  { agents: 100, payees: 5, payments: 2_800 },
+  { agents: 20, payees: 20, payments: 2_000 },
+];
 
 export async function measureGas(largest: CircuitSize, say: (text: string) => void): Promise<GasReport> {
-  const most = largest.segments;
+  const most = Math.min(Math.max(...COUNTS), largest.segments);
   const counts = COUNTS.filter((count) => count <= most);
-  const rail = await BenchRail.start(most);
+  const rail = await BenchRail.start(largest.segments);
   const prover = new Prover();
   const payees = (count: number): Address[] =>
     Array.from({ length: count }, () => Wallet.createRandom().address as Address);
+  const sizes = circuitSizes().filter((size) => size.name in rail.chain.rail.circuits);
+  const smallest = (rows: number, lines: number): CircuitSize | undefined =>
+    sizes.find((size) => rows * segmentsOf(size, lines) <= size.segments && capacity(size) <= capacity(largest));
   try {
     const known = payees(Math.max(...COUNTS));
-    const perRow = largest.pages * 7;
+    const perRow = capacity(largest) / most;
     const full = known.slice(0, 20);
     say(`${largest.name}: ${most} rows of ${perRow} payments, three times`);
     const settleFull = () => rail.settle(prover, largest, most, perRow, full);
@@ -47,11 +58,21 @@ export async function measureGas(largest: CircuitSize, say: (text: string) => vo
     const afterPayout = await settleFull();
     const table: GasReport["table"] = [];
     for (const rows of counts) {
-      const size = rows <= circuitSize("default").segments ? circuitSize("default") : largest;
+      const size = smallest(rows, LINES) ?? largest;
       for (const credits of COUNTS) {
         say(`${rows} rows x ${credits} credits in ${size.name}`);
         table.push({ rows, credits, gas: await rail.settle(prover, size, rows, LINES, known.slice(0, credits)) });
       }
+    }
+    const workloads: GasReport["workloads"] = [];
+    for (const workload of WORKLOADS) {
+      const { agents, payments } = workload;
+      const size = smallest(agents, payments / agents);
+      if (!size) continue;
+      say(`${payments} payments, ${agents} x ${workload.payees} in ${size.name}`);
+      const to = known.slice(0, workload.payees);
+      const gas = await rail.settle(prover, size, agents, payments / agents, to);
+      workloads.push({ circuit: size.name, ...workload, gas });
     }
     return {
       open: rail.openGas,
@@ -59,6 +80,7 @@ export async function measureGas(largest: CircuitSize, say: (text: string) => vo
       ...(await references(rail)),
       verifier: await verifierGas(rail, largest),
       table,
+      workloads,
       full: {
         circuit: largest.name,
         rows: most,

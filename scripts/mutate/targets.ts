@@ -26,6 +26,7 @@ export const TARGETS: readonly Target[] = [
   target("DirectSettlement", ["DirectSettlement"], ["direct"]),
   target("modules/Disputes", ["modules/Disputes"], ["disputes"]),
   target("modules/BondedArbiter", ["modules/BondedArbiter"], ["disputes"]),
+  target("lib/BatchWords", ["MandateRegistry", "Bursar"], ["registry", "settlement"]),
   target("lib/Evaluation", ["Bursar"], ["settlement"]),
   target("lib/Transcript", ["Bursar"], ["settlement"]),
   target("lib/Field", ["Bursar"], ["settlement"]),

@@ -77,6 +77,7 @@ describe("The layout of a batch", () => {
       ["tiny", 28],
       ["default", 175],
       ["large", 700],
+      ["huge", 2_800],
     ]);
   });
 

@@ -10,12 +10,12 @@ contract EvaluationTest {
 
     function testFuzz_evaluates_rows_as_the_plain_version(uint256[] memory words, uint256 z) external pure {
         uint256[] memory rows = _whole(words, Evaluation.ROW_WORDS);
-        _requireEqual(Evaluation.evaluateRows(rows, z), PlainEvaluation.evaluateRows(rows, z));
+        _requireEqual(Evaluation.evaluateRows(abi.encodePacked(rows), z), PlainEvaluation.evaluateRows(rows, z));
     }
 
     function testFuzz_sums_credits_as_the_plain_version(uint256[] memory words, uint256 z) external pure {
         uint256[] memory credits = _whole(words, Evaluation.CREDIT_WORDS);
-        (uint256 num, uint256 den) = Evaluation.sumCredits(credits, z);
+        (uint256 num, uint256 den) = Evaluation.sumCredits(abi.encodePacked(credits), z);
         (uint256 plainNum, uint256 plainDen) = PlainEvaluation.sumCredits(credits, z);
         _requireEqual(num, plainNum);
         _requireEqual(den, plainDen);

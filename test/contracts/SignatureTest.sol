@@ -79,7 +79,9 @@ abstract contract SignatureTest {
     function lock(uint32, address, uint256) external {}
 
     /// @notice Plays {IEscrow.settle}.
-    function settle(uint32, uint256, Credit[] calldata) external {}
+    function settle(uint32, uint256, Credit[] calldata) external pure returns (address) {
+        return TOKEN;
+    }
 
     /// @notice Plays {IProcessorRegistry.cover}.
     function cover(address, address, uint256, uint40) external {}

@@ -5,6 +5,7 @@ import {
   hashMandate,
   payeesHash,
   policyRoot,
+  rowWords,
   signMandate,
   signRevocation,
   type Address,
@@ -12,7 +13,7 @@ import {
   type Mandate,
 } from "@bursar/protocol";
 import { expect } from "chai";
-import { getCreateAddress, Signature, ZeroAddress, ZeroHash } from "ethers";
+import { concat, getCreateAddress, Signature, toBeHex, ZeroAddress, ZeroHash } from "ethers";
 
 import { readArtifact } from "../../deploy/artifact.ts";
 import { WINDOWS } from "../../deploy/index.ts";
@@ -475,15 +476,24 @@ describe("MandateRegistry", () => {
       expect(await context.escrow.creditOf(context.token, payee.address)).to.equal(300n);
       expect(await registry.remainingOf(agent.address)).to.equal(9_700n);
     });
-    it("tells from where it settled", async () => {
-      const { agent } = await open(context);
-      const before = await registry.positionOf(agent.address);
-      const row = await signRow(context, agent, payee.address, 300n);
-      const [starts, token, total] = await context.registry
+    it("tells what it settled, in the words that a proof speaks about", async () => {
+      const agents = [freshKey(), freshKey()].sort((a, b) => (BigInt(a.address) < BigInt(b.address) ? -1 : 1));
+      for (const agent of agents) await open(context, {}, agent);
+      await settle([await signRow(context, agents[0]!, payee.address, 40n, 4n)], 40n);
+      const signed = await Promise.all(
+        agents.map((agent, i) => signRow(context, agent, payee.address, 300n, 5n + BigInt(i))),
+      );
+      const rows = await Promise.all(
+        signed.map(async (row) => {
+          const { base, seq, policyRoot } = await registry.positionOf(row.agent);
+          return { ...row, base, seq, policyRoot, offset: seq };
+        }),
+      );
+      const [words, spent, token, total] = await context.registry
         .connect(settlement)
-        .settle.staticCall(processor.address, [row], [{ payee: payee.address, amount: 300n }]);
-      expect([...starts].map(fields)).to.deep.equal([fields(before)]);
-      expect([token, total]).to.deep.equal([context.token, 300n]);
+        .settle.staticCall(processor.address, signed, [{ payee: payee.address, amount: 600n }]);
+      expect(words).to.equal(concat(rowWords(rows).map((word) => toBeHex(word, 32))));
+      expect([[...spent], token, total]).to.deep.equal([[340n, 300n], context.token, 600n]);
     });
     it("P1 debits_never_exceed_budget: refuses what goes beyond, whatever the proof says", async () => {
       const { agent } = await open(context);

@@ -14,7 +14,7 @@ import {
 import { buildCircuit, circuitIdOf, circuitSize, layOut, Prover, type BatchRow } from "@bursar/prover";
 import { expect } from "chai";
 import { network } from "hardhat";
-import { getCreateAddress, id, Signature, ZeroHash } from "ethers";
+import { getCreateAddress, id, Signature, toBeHex, ZeroHash } from "ethers";
 
 import { readArtifact } from "../../deploy/artifact.ts";
 import { BatchSettlement__factory, StubVerifier__factory, type BatchSettlement } from "../../typechain-types/index.ts";
@@ -265,6 +265,37 @@ describe("BatchSettlement", function () {
       ]) {
         await expect(send(altered(change))).to.be.revertedWithCustomError(settlement, "NotAFieldElement");
       }
+    });
+    it("refuses a bit beyond the width of any word of a row or credit", async () => {
+      const { data } = await settlement.settle.populateTransaction(
+        honest.circuitId,
+        honest.rows,
+        honest.credits.map((credit) => ({ ...credit })),
+        honest.commitment,
+        honest.evaluation,
+        honest.proof,
+      );
+      const find = (word: string): number => data.indexOf(word.slice(2).toLowerCase().padStart(64, "0"));
+      const row = find(honest.rows[1]!.agent);
+      const credit = find(honest.credits[1]!.payee);
+      const words: [word: number, bits: bigint][] = [
+        [row, 160n],
+        [row + 64, 32n],
+        [row + 2 * 64, 64n],
+        [row + 8 * 64, 8n],
+        [credit, 160n],
+        [credit + 64, 64n],
+      ];
+      for (const [word, bits] of words) {
+        for (const bit of [bits, 255n]) {
+          const wide = BigInt(`0x${data.slice(word, word + 64)}`) | (1n << bit);
+          const altered = `${data.slice(0, word)}${toBeHex(wide, 32).slice(2)}${data.slice(word + 64)}`;
+          await expect(processor.sendTransaction({ to: settlement, data: altered })).to.be.revertedWithoutReason(
+            ethers,
+          );
+        }
+      }
+      await expect(processor.sendTransaction({ to: settlement, data })).to.emit(settlement, "BatchSettled");
     });
     it("refuses a circuit that it does not know", async () => {
       await expect(send(altered((call) => (call.circuitId = id("other") as Hex))))

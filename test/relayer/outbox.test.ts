@@ -1,7 +1,6 @@
 import { once } from "node:events";
 import { createServer, request, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { setTimeout as pause } from "node:timers/promises";
 
 import type { Address, Hex } from "@bursar/protocol";
 import {

@@ -67,8 +67,7 @@ export async function buildCircuit(size: CircuitSize, progress: Progress = () =>
     const staging = mkdtempSync(`${folder}.`);
     try {
       progress(`${size.name}: compiling`);
-      await compile(size, staging);
-      const { constraints } = readR1cs(readFileSync(join(staging, "circuit.r1cs")));
+      const constraints = await compile(size, staging);
       let shown = 0;
       await writeDevelopmentKey(
         join(staging, "circuit.r1cs"),
@@ -80,7 +79,7 @@ export async function buildCircuit(size: CircuitSize, progress: Progress = () =>
           progress(`${size.name}: development key ${Math.round(fraction * 100)} %`);
         },
       );
-      await sealCircuit(staging, constraints.length);
+      await sealCircuit(staging, constraints);
       // Whoever else built it meanwhile made the same bytes.
       if (!existsSync(folder)) renameSync(staging, folder);
     } finally {
@@ -141,9 +140,9 @@ export async function openCircuit(size: CircuitSize, folder: string = circuitFol
 
 /**
  * Compiles a circuit into `circuit.r1cs` and `circuit.wasm` of a folder. The compiler is WebAssembly that
- * sees nothing above its working folder, so the sources are brought there.
+ * sees nothing above its working folder, so the sources are brought there. @returns the number of constraints
  */
-async function compile(size: CircuitSize, folder: string): Promise<void> {
+async function compile(size: CircuitSize, folder: string): Promise<number> {
   const { name, power } = size;
   cpSync(join(ROOT, "circuits"), join(folder, "circuits"), { recursive: true });
   cpSync(CIRCOMLIB, join(folder, "circomlib"), { recursive: true, dereference: true });
@@ -163,6 +162,7 @@ async function compile(size: CircuitSize, folder: string): Promise<void> {
   if (constraints.length + publicWires + 1 > 2 ** power) {
     throw new Error(`circuit ${name} has ${constraints.length} constraints, too many for its domain of 2^${power}`);
   }
+  return constraints.length;
 }
 
 const CIRCOMLIB = dirname(require.resolve("circomlib/circuits/poseidon.circom"));

@@ -10,6 +10,8 @@ const Q = 2188824287183927522224640574525727508869631115729782366268903789464522
 const FIELD_BYTES = 32;
 const G1_BYTES = 64;
 const G2_BYTES = 128;
+/** Matrix, row, wire, value. */
+const COEFFICIENT_BYTES = 3 * 4 + FIELD_BYTES;
 /** 2^512 mod r: coefficients stand in the key multiplied by it. */
 const MONTGOMERY_SQUARED = (1n << 512n) % R;
 /** Public on purpose: the development keys of all checkouts are the same. */
@@ -258,16 +260,19 @@ function keyHeader(
 }
 
 function coefficientSection({ constraints, publicWires }: R1cs): Uint8Array {
-  const entries: Uint8Array[] = [];
+  const count = constraints.reduce((sum, { a, b }) => sum + a.length + b.length, publicWires + 1);
+  const bytes = Buffer.alloc(4 + count * COEFFICIENT_BYTES);
+  let at = bytes.writeUInt32LE(count);
   const push = (matrix: number, row: number, wire: number, value: bigint): void => {
-    entries.push(uint32(matrix), uint32(row), uint32(wire), littleEndian((value * MONTGOMERY_SQUARED) % R));
+    for (const word of [matrix, row, wire]) at = bytes.writeUInt32LE(word, at);
+    at += littleEndian((value * MONTGOMERY_SQUARED) % R).copy(bytes, at);
   };
   constraints.forEach(({ a, b }, row) => {
     for (const [wire, value] of a) push(0, row, wire, value);
     for (const [wire, value] of b) push(1, row, wire, value);
   });
   for (let wire = 0; wire <= publicWires; ++wire) push(0, constraints.length + wire, wire, 1n);
-  return Buffer.concat([uint32(entries.length / 4), ...entries]);
+  return bytes;
 }
 
 function writeBinary(path: string, sections: readonly [number, Uint8Array][]): void {

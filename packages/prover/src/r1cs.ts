@@ -28,12 +28,17 @@ export function readR1cs(bytes: Buffer): R1cs {
   const body = sections.get(2)!;
   let position = 0;
   const word = (): number => body.readUInt32LE((position += 4) - 4);
-  const element = (): bigint =>
-    BigInt(
-      `0x${Buffer.from(body.subarray(position, (position += width)))
-        .reverse()
-        .toString("hex")}`,
-    );
+  // There are millions of coefficients, and few different ones.
+  const known = new Map<string, bigint>();
+  const element = (): bigint => {
+    const text = body.toString("latin1", position, (position += width));
+    let value = known.get(text);
+    if (value === undefined) {
+      value = BigInt(`0x${Buffer.from(text, "latin1").reverse().toString("hex")}`);
+      known.set(text, value);
+    }
+    return value;
+  };
   const combination = (): LinearCombination => Array.from({ length: word() }, () => [word(), element()] as const);
   return {
     wires: header.readUInt32LE(width + 4),
