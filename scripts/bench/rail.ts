@@ -8,7 +8,6 @@ import {
   challenge,
   hashLine,
   headHex,
-  PAGE_LINES,
   policyRoot,
   signMandate,
   signPayment,
@@ -29,9 +28,22 @@ const CAP = 1_000n;
 
 interface Spender {
   wallet: Wallet;
+  secret: Hex;
   ledger: AgentLedger;
-  /** Hash of the last full page: every batch here ends with a full one. */
-  base: bigint;
+}
+
+/** What one mandate pays in a batch. */
+export interface Spending {
+  /** Its place among the rail's mandates, which are in the order of their agents. */
+  readonly mandate: number;
+  readonly payments: readonly { readonly payee: Address; readonly amount: bigint }[];
+}
+
+/** A transaction that was mined. */
+export interface Sent {
+  readonly gas: bigint;
+  /** Its calldata. */
+  readonly data: string;
 }
 
 /** A local chain with open mandates, to measure what settling costs there. */
@@ -121,12 +133,12 @@ export class BenchRail {
       this.chain.registry.connect(this.owner).open({ ...mandate, payees: [] }, signatures[0]!, signatures[1]!),
     );
     this.openGas = opened.gasUsed;
-    const ledger = new AgentLedger({ domain, agent, secret: id(agent) as Hex });
-    this.#spenders.push({ wallet, ledger, base: BigInt(ledger.state.base) });
+    const secret = id(agent) as Hex;
+    this.#spenders.push({ wallet, secret, ledger: new AgentLedger({ domain, agent, secret }) });
     this.#spenders.sort((a, b) => (BigInt(a.wallet.address) < BigInt(b.wallet.address) ? -1 : 1));
   }
 
-  /** Settles `lines` payments (whole pages) of each of `rows` mandates to `payees` in turn, for real. @returns gas used. */
+  /** Settles `lines` payments of each of `rows` mandates to `payees` in turn, for real. @returns gas used. */
   async settle(
     prover: Prover,
     size: CircuitSize,
@@ -134,29 +146,34 @@ export class BenchRail {
     lines: number,
     payees: readonly Address[],
   ): Promise<bigint> {
+    const spendings = Array.from({ length: rows }, (_, mandate) => ({
+      mandate,
+      payments: Array.from({ length: lines }, (_, i) => ({
+        payee: payees[(mandate * lines + i) % payees.length]!,
+        amount: BigInt(1 + (i % 900)),
+      })),
+    }));
+    return (await this.settlePayments(prover, size, spendings)).gas;
+  }
+
+  /** Settles these payments, mandates in order, in one batch. */
+  async settlePayments(prover: Prover, size: CircuitSize, spendings: readonly Spending[]): Promise<Sent> {
     const domain = { chainId: 31_337n, registry: this.chain.rail.registry };
     const parts = await Promise.all(
-      this.#spenders.slice(0, rows).map(async (spender, r) => {
-        const { wallet, ledger, base } = spender;
-        const seq = ledger.state.seq;
-        const drafts = Array.from({ length: lines }, (_, i) =>
-          ledger.append({
-            payee: payees[(r * lines + i) % payees.length]!,
-            amount: BigInt(1 + (i % 900)),
-            ref: ZeroHash as Hex,
-          }),
-        );
-        spender.base = BigInt(ledger.state.base);
+      spendings.map(async ({ mandate, payments }) => {
+        const { wallet, ledger } = this.#spenders[mandate]!;
+        const { base, seq, lines } = ledger.state;
+        const drafts = payments.map((line) => ledger.append({ ...line, ref: ZeroHash as Hex }));
         const { payment } = drafts.at(-1)!;
         return {
           row: {
             agent: wallet.address as Address,
-            base,
+            base: BigInt(base),
             seq,
             allow: allowList([]),
             paymentCap: CAP,
-            salts: drafts.filter((_, i) => i % PAGE_LINES === 0).map(({ salt }) => salt),
-            lines: drafts.map((draft) => draft.payment.line),
+            salts: drafts.filter(({ page }, i) => page !== drafts[i - 1]?.page).map(({ salt }) => salt),
+            lines: [...lines, ...drafts.map((draft) => draft.payment.line)],
           },
           lineHash: hashLine(payment.line),
           signature: await signPayment(wallet, domain, payment),
@@ -180,7 +197,22 @@ export class BenchRail {
       evaluation: signals.T,
       proof,
     });
-    return (await mined(this.processor.sendTransaction({ to: settlement, data }))).gasUsed;
+    return { gas: (await mined(this.processor.sendTransaction({ to: settlement, data }))).gasUsed, data };
+  }
+
+  /** Does `work`, then puts the chain and the ledgers back to where they stood. */
+  async rehearse<T>(work: () => Promise<T>): Promise<T> {
+    const snapshot: unknown = await this.provider.send("evm_snapshot", []);
+    const states = this.#spenders.map(({ ledger }) => ledger.state);
+    const done = await work();
+    await this.provider.send("evm_revert", [snapshot]);
+    this.owner.reset();
+    const domain = { chainId: 31_337n, registry: this.chain.rail.registry };
+    this.#spenders.forEach((spender, i) => {
+      const agent = spender.wallet.address as Address;
+      spender.ledger = new AgentLedger({ domain, agent, secret: spender.secret, state: states[i]! });
+    });
+    return done;
   }
 }
 
