@@ -19,11 +19,11 @@ export interface Chart {
 }
 
 const [WIDTH, HEIGHT] = [860, 500];
-const PLOT = { left: 74, right: 640, top: 76, bottom: 440 };
+const PLOT = { left: 74, right: 620, top: 76, bottom: 440 };
 const LABEL_GAP = 17;
 
 /** Readable on light and on dark ground; told apart by people who see few colours, with the names at the lines. */
-const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#3aa0dd", "#888888", "#9467bd"];
+const COLOURS = ["#1f7fd6", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#17a2b8", "#888888", "#9467bd"];
 const STYLE = `
   svg { background: #ffffff; font: 13px system-ui, sans-serif; }
   text { fill: #1f2328; } .soft { fill: #59636e; } .grid { stroke: #d8dee4; } .axis { stroke: #59636e; }

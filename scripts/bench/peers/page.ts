@@ -1,4 +1,4 @@
-import type { CircuitSize } from "@bursar/prover";
+import { capacity, type CircuitSize } from "@bursar/prover";
 
 import {
   cheaperRange,
@@ -42,6 +42,8 @@ const near = (points: readonly Point[], payments: number): Point =>
   points.reduce((a, b) => (Math.abs(b.payments - payments) < Math.abs(a.payments - payments) ? b : a));
 const circuitsOf = ({ circuits }: Point): string =>
   [...new Set(circuits)].map((name) => `${circuits.filter((one) => one === name).length} ${name}`).join(", ");
+const sidesOf = ({ agents, payees }: Workload): string =>
+  `${agents} ${agents === 1 ? "agent" : "agents"}, ${payees} ${payees === 1 ? "payee" : "payees"}`;
 const chartFile = ({ name }: Workload): string => `gas-${name.replaceAll(" ", "")}.svg`;
 
 /** Gas that the unit costs say. */
@@ -54,7 +56,7 @@ export function chartsOf(report: Report): Record<string, Chart> {
     chartFile(workload),
     {
       title: `Gas a payment, ${workload.name}`,
-      subtitle: `${workload.agents} agents, ${workload.payees} payees, measured on one local node; slots warm, payouts not counted`,
+      subtitle: `${sidesOf(workload)}, measured on one local node; slots warm, payouts not counted`,
       x: "payments between two settlements",
       y: "gas a payment",
       series: [seriesOf({ name: OURS, points: ours.points }, true), ...peers.map((peer) => seriesOf(peer, false))],
@@ -78,30 +80,36 @@ const decades = (from: number, to: number): number[] =>
     .sort((a, b) => a - b);
 
 function flatPayments(report: Report): Chart {
-  const { workload, ours } = report.workloads[0]!;
-  const derived = decades(report.payments[0]!.payments, 1_000_000).map((payments) => {
-    return { payments, gas: predictOurs(report, workload)(payments) };
-  });
-  const measured = [...ours.points.filter(({ payments }) => payments > derived[0]!.payments), ...report.payments];
+  const { workload } = report.workloads[0]!;
+  const derived = decades(report.payments[0]!.payments, 1_000_000).map((x) => ({ x, y: derivedOfPayments(report, x) }));
+  const measured = report.payments.map((run) => ({ x: run.payments, y: each(run) }));
   return flat(`Gas a payment over payments settled, ${workload.name}`, "payments settled in full batches", [
-    { name: "derived", points: derived.map((one) => ({ x: one.payments, y: each(one) })), derived: true },
-    { name: "measured", points: sorted(measured.map((one) => ({ x: one.payments, y: each(one) }))), main: true },
+    { name: "derived", points: derived, derived: true },
+    { name: "measured", points: measured, main: true },
   ]);
 }
 
 function flatMandates(report: Report): Chart {
-  const { workload } = report.workloads[0]!;
-  const derived = decades(10, 10_000).map((agents) => {
-    const payments = agents * report.each;
-    return { x: agents, y: predictOurs(report, { ...workload, agents })(payments) / payments };
-  });
+  const derived = decades(report.mandates[0]!.mandates, 10_000).map((x) => ({ x, y: derivedOfMandates(report, x) }));
+  const measured = report.mandates.map((run) => ({ x: run.mandates, y: each(run) }));
   return flat(`Gas a payment over mandates, ${report.each} payments each`, "mandates settled in one go", [
     { name: "derived", points: derived, derived: true },
-    { name: "measured", points: sorted(report.mandates.map((one) => ({ x: one.mandates, y: each(one) }))), main: true },
+    { name: "measured", points: measured, main: true },
   ]);
 }
 
-const sorted = (points: { x: number; y: number }[]): { x: number; y: number }[] => points.sort((a, b) => a.x - b.x);
+/** Gas a payment of full batches, each of all agents, until `count` payments are settled; the last may be part empty. */
+function derivedOfPayments(report: Report, count: number): number {
+  const { workload } = report.workloads[0]!;
+  const full = Math.max(...report.sizes.map(capacity));
+  return (predictOurs(report, workload)(full) * Math.ceil(count / full)) / count;
+}
+
+/** Gas a payment of so many mandates that fill a segment each. */
+function derivedOfMandates(report: Report, agents: number): number {
+  const payments = agents * report.each;
+  return predictOurs(report, { ...report.workloads[0]!.workload, agents })(payments) / payments;
+}
 
 function flat(title: string, x: string, series: Series[]): Chart {
   const subtitle = "measured: batches in a row on a local node; derived: from the cost of a batch, a row and a credit";
@@ -180,14 +188,13 @@ ${targetSection(workloads[0]!)}
 }
 
 function workloadSection({ workload, ours, peers }: WorkloadReport): string {
-  const { agents, payees } = workload;
   const counts = ours.points.map(({ payments }) => payments);
   const line = (name: string, points: readonly Point[]): string[] => [
     name,
     ...points.map((point) => whole(each(point))),
   ];
   return `## ${workload.name}
-${agents === 1 ? "One agent" : `${agents} agents`}, ${payees === 1 ? "one payee" : `${payees} payees`}. Gas a payment, by payments between two settlements:
+${sidesOf(workload)}. Gas a payment, by payments between two settlements:
 
 ![Gas a payment, ${workload.name}](charts/${chartFile(workload)})
 
@@ -211,37 +218,42 @@ function rangeOf(report: Report, { workload }: WorkloadReport, peer: PeerReport)
 }
 
 /** The greatest difference between a measured point of ours and what the unit costs say. */
-export function worstError(report: Report, { workload, ours }: WorkloadReport): number {
+function worstError(report: Report, { workload, ours }: WorkloadReport): number {
   const predict = predictOurs(report, workload);
   return Math.max(...ours.points.map(({ payments, gas }) => Math.abs(predict(payments) / gas - 1)));
 }
 
 function flatSection(report: Report): string {
   const { workload } = report.workloads[0]!;
-  const [payments, mandates] = [report.payments, report.mandates];
-  const derivedPayments = [1_000, 10_000, 100_000, 1_000_000].map((count) => [
-    count,
-    "",
-    whole(predictOurs(report, workload)(count) / count),
-  ]);
-  const derivedMandates = [10, 100, 1_000, 10_000].map((agents) => [
-    agents,
-    "",
-    whole(predictOurs(report, { ...workload, agents })(agents * report.each) / (agents * report.each)),
-  ]);
+  const rows = (
+    measured: readonly (readonly [number, number])[],
+    further: readonly number[],
+    derived: (count: number) => number,
+  ): string[][] => [
+    ...measured.map(([count, gas]) => [String(count), whole(gas), whole(derived(count))]),
+    ...further.map((count) => [String(count), "", whole(derived(count))]),
+  ];
+  const payments = report.payments.map((run) => [run.payments, each(run)] as const);
+  const mandates = report.mandates.map((run) => [run.mandates, each(run)] as const);
   return `## Flat
-A batch costs the same whichever it is, so a payment costs the same however many there were; small counts leave the last
-batch part empty, which is the saw at the left.
+A batch costs the same whichever it is, so a payment costs the same however many there were. Full batches of ${workload.agents} agents to
+${workload.payees} payees in a row, measured, and what the unit costs say of more; where the last batch is part empty a payment costs more:
 
 ![Gas a payment over payments settled](charts/flat-payments.svg)
 
-${table(["payments settled", "measured", "derived"], [...payments.map((one) => [one.payments, whole(each(one)), ""]), ...derivedPayments])}
+${table(
+  ["payments settled", "measured", "derived"],
+  rows(payments, [1_000, 10_000, 100_000, 1_000_000], (count) => derivedOfPayments(report, count)),
+)}
 
 The same over mandates that make ${report.each} payments each, which is one segment of the circuit, to ${workload.payees} payees:
 
 ![Gas a payment over mandates](charts/flat-mandates.svg)
 
-${table(["mandates", "measured", "derived"], [...mandates.map((one) => [one.mandates, whole(each(one)), ""]), ...derivedMandates])}`;
+${table(
+  ["mandates", "measured", "derived"],
+  rows(mandates, [1_000, 10_000], (count) => derivedOfMandates(report, count)),
+)}`;
 }
 
 function firstSection(report: Report): string {
@@ -258,7 +270,7 @@ ${table(
   [
     [OURS, String(ours.setUp), String(report.first), again(ours.points)],
     ...peers
-      .filter(({ first }) => first !== undefined)
+      .filter(({ setUp, first }) => setUp > 0 && first !== undefined)
       .map(({ name, setUp, first, points }) => [name, String(setUp), String(first), again(points)]),
   ],
 )}
@@ -295,7 +307,8 @@ function publishedSection({ peers }: WorkloadReport): string {
   return `## Published figures
 x402's own contract, [its gas snapshot](${PUBLISHED.source}), read in ${ASSUMED.on}. It counts
 execution alone, without the 21,000 and the calldata of a transaction, and its channels were touched before in the same test, which
-leaves out about 5,000 a channel; ours are whole transactions.
+leaves out about 5,000 a channel; its claim of one credits a new payee, which adds 17,100. Ours are whole transactions at a steady
+state. On Base a payout was [seen at about 57,000](https://github.com/x402-foundation/x402/pull/2375).
 
 ${table(
   ["", "published", "x402's shape, here", "lean, here"],
