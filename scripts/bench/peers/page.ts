@@ -121,10 +121,10 @@ export function pageOf(report: Report): string {
   const { workloads, sizes, costs } = report;
   return `# Beside the peers
 Written by \`npm run bench:peers\`, which measures everything again: one local node, one token, the same agents, payees and
-payments for all. Gas and bytes are exact. Circuits used: ${sizes.map((size) => `\`${size.name}\``).join(", ")}; a batch takes the smallest
-that holds it, several batches when none does.
+payments for all. Gas and bytes are exact. Circuits at hand: ${sizes.map((size) => `\`${size.name}\``).join(", ")}; a
+batch takes the smallest that holds it, several batches when none does.
 
-What stands beside Bursar, from [contracts/mocks/peers](../contracts/mocks/peers), written for this page as lean as they go:
+What stands beside Bursar, from [contracts/mocks/peers](../contracts/mocks/peers), written for this page, lean, without what a settlement does not need:
 
 ${table(
   ["scheme", "what is signed", "what settles", "what it leaves to trust, or out"],
@@ -162,7 +162,7 @@ ${workloads.map((workload) => workloadSection(workload)).join("\n\n")}
 ## From how many payments
 Where Bursar costs less gas than each peer, by the number of payments between two settlements. Below, the fixed cost of a
 proof is shared by too few; above, where there is an end, vouchers win again: they cost by the pair, whatever was paid, so
-the longer a payee waits the less they cost. Computed for every count to 3,000, then in steps of 1 % to a million.
+the longer a payee waits the less they cost, and between one agent and one payee nothing beats them. Computed for every count to 3,000, then in steps of 1 % to a million.
 
 ${table(
   ["", ...workloads.map(({ workload }) => workload.name)],
