@@ -142,7 +142,7 @@ describe("a chart", () => {
 
   it("places equal ratios at equal distances, and what is more higher up", () => {
     const [x1, y1, x2, y2] = /points="([\d.]+),([\d.]+) ([\d.]+),([\d.]+)"/.exec(svg)!.slice(1).map(Number);
-    expect([x1, x2]).to.deep.equal([74, 620]);
+    expect([x1, x2]).to.deep.equal([92, 640]);
     expect([y1, y2]).to.deep.equal([76, 440]);
   });
 

@@ -4,8 +4,6 @@ export interface Series {
   readonly points: readonly { readonly x: number; readonly y: number }[];
   /** Computed, not measured: dashed, without dots. */
   readonly derived?: boolean;
-  /** Drawn in the colour of the series of this name, and not named again. */
-  readonly of?: string;
   /** Drawn thick. */
   readonly main?: boolean;
 }
@@ -18,8 +16,8 @@ export interface Chart {
   readonly series: readonly Series[];
 }
 
-const [WIDTH, HEIGHT] = [860, 500];
-const PLOT = { left: 74, right: 620, top: 76, bottom: 440 };
+const [WIDTH, HEIGHT] = [980, 500];
+const PLOT = { left: 92, right: 640, top: 76, bottom: 440 };
 const LABEL_GAP = 17;
 
 /** Readable on light and on dark ground; told apart by people who see few colours, with the names at the lines. */
@@ -44,9 +42,7 @@ export function drawChart({ title, subtitle, x, y, series }: Chart): string {
     PLOT.bottom,
     PLOT.top,
   );
-  const named = series.filter(({ of }) => of === undefined);
-  const colourOf = ({ name, of }: Series): string =>
-    COLOURS[named.findIndex((one) => one.name === (of ?? name)) % COLOURS.length]!;
+  const colourOf = (one: Series): string => COLOURS[series.indexOf(one) % COLOURS.length]!;
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${escape(title)}">
 <style>${STYLE}
 </style>
@@ -55,9 +51,9 @@ export function drawChart({ title, subtitle, x, y, series }: Chart): string {
 ${across.ticks.map((tick) => gridLine(across.place(tick), "x", tick)).join("\n")}
 ${up.ticks.map((tick) => gridLine(up.place(tick), "y", tick)).join("\n")}
 <text x="${(PLOT.left + PLOT.right) / 2}" y="${PLOT.bottom + 44}" text-anchor="middle" class="soft">${escape(x)}</text>
-<text transform="translate(20 ${(PLOT.top + PLOT.bottom) / 2}) rotate(-90)" text-anchor="middle" class="soft">${escape(y)}</text>
+<text transform="translate(18 ${(PLOT.top + PLOT.bottom) / 2}) rotate(-90)" text-anchor="middle" class="soft">${escape(y)}</text>
 ${series.map((one) => line(one, colourOf(one), across.place, up.place)).join("\n")}
-${labels(named, colourOf, across.place, up.place)}
+${labels(series, colourOf, across.place, up.place)}
 </svg>
 `;
 }
@@ -102,14 +98,14 @@ function line(
 
 /** The names at the right ends of the lines, moved apart where they would lie on one another. */
 function labels(
-  named: readonly Series[],
+  series: readonly Series[],
   colourOf: (series: Series) => string,
   across: Axis["place"],
   up: Axis["place"],
 ): string {
-  const ends = named
-    .map((series) => ({ series, end: series.points.at(-1)! }))
-    .map(({ series, end }) => ({ series, x: across(end.x), y: up(end.y), at: up(end.y) }))
+  const ends = series
+    .map((one) => ({ series: one, end: one.points.at(-1)! }))
+    .map((one) => ({ ...one, x: across(one.end.x), y: up(one.end.y), at: up(one.end.y) }))
     .sort((a, b) => a.y - b.y);
   ends.forEach((label, i) => (label.at = Math.max(label.at, (ends[i - 1]?.at ?? -Infinity) + LABEL_GAP)));
   const over = Math.max(0, (ends.at(-1)?.at ?? 0) - PLOT.bottom);

@@ -56,10 +56,13 @@ export function chartsOf(report: Report): Record<string, Chart> {
     chartFile(workload),
     {
       title: `Gas a payment, ${workload.name}`,
-      subtitle: `${sidesOf(workload)}, measured on one local node; slots warm, payouts not counted`,
+      subtitle: `${sidesOf(workload)}, measured on one local node; slots warm, payouts not counted; in brackets where ${OURS} is cheaper`,
       x: "payments between two settlements",
       y: "gas a payment",
-      series: [seriesOf({ name: OURS, points: ours.points }, true), ...peers.map((peer) => seriesOf(peer, false))],
+      series: [
+        seriesOf({ name: OURS, points: ours.points }, true),
+        ...peers.map((peer) => seriesOf({ ...peer, name: `${peer.name} (${rangeOf(report, workload, peer)})` }, false)),
+      ],
     },
   ]);
   return Object.fromEntries([
@@ -168,7 +171,7 @@ ${table(
   ["", ...workloads.map(({ workload }) => workload.name)],
   workloads[0]!.peers.map(({ name }, peer) => [
     name,
-    ...workloads.map((one) => rangeOf(report, one, one.peers[peer]!)),
+    ...workloads.map((one) => rangeOf(report, one.workload, one.peers[peer]!)),
   ]),
 )}
 
@@ -208,7 +211,7 @@ ${table(
 )}`;
 }
 
-function rangeOf(report: Report, { workload }: WorkloadReport, peer: PeerReport): string {
+function rangeOf(report: Report, workload: Workload, peer: PeerReport): string {
   const counts = countsToCompare();
   const range = cheaperRange(counts, predictOurs(report, workload), (count) =>
     interpolate([peer.one, ...peer.points], count),
