@@ -41,7 +41,10 @@ const STEPS: readonly (readonly (readonly Stage[])[])[] = [
       { name: "sdk", command: "mocha --import=tsx 'test/sdk/**/*.test.ts'" },
       { name: "integration", command: "mocha --import=tsx 'test/integration/**/*.test.ts'" },
     ],
-    [{ name: "deploy", command: "mocha --import=tsx 'test/deploy/**/*.test.ts'" }],
+    [
+      { name: "deploy", command: "mocha --import=tsx 'test/deploy/**/*.test.ts'" },
+      { name: "bench", command: "mocha --import=tsx 'test/bench/**/*.test.ts'" },
+    ],
   ],
 ];
 const STAGES = STEPS.flat(2);
