@@ -74,6 +74,9 @@ async function startPostgres(): Promise<string> {
 
 let stop: (() => Promise<void>) | undefined;
 
+// Within a test file this is mocha's own hook; a process that a test starts has none, and uses that test's server.
+if (typeof after === "function") after(() => stop?.());
+
 /** Before mocha's first test: processes that the tests start use the same server. */
 export async function mochaGlobalSetup(): Promise<void> {
   if (ENGINE === "postgres") await (starting ??= startPostgres());
