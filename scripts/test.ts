@@ -5,6 +5,11 @@ interface Stage {
   command: string;
 }
 
+/** Suites of the books, which run once more on the second engine. */
+const ON_POSTGRES = [
+  ...["store", "processor", "decide", "mission", "direct", "ledger-api", "lease", "intents", "closings", "service"],
+].map((name) => `test/relayer/${name}.test.ts`);
+
 /**
  * Runs every check and suite and ends with one line that sums them up. A check that prints no count counts as one. Arguments
  * name the stages to run; none means all. Steps come one after the other; the lanes of a step run side by side, where what
@@ -95,7 +100,7 @@ async function run({ name, command }: Stage, beside: boolean): Promise<Result> {
   const { code, output } = await shell(command, !beside);
   if (beside) console.log(`${title}\n${output}`);
   const seconds = (performance.now() - began) / 1_000;
-  const isSuite = /^(mocha|hardhat test)/.test(command);
+  const isSuite = /^(BURSAR_TEST_STORE=\w+ )?(mocha|hardhat test)/.test(command);
   const passed = isSuite ? total(output, "passing") : Number(code === 0);
   const failing = isSuite ? total(output, "failing") : 0;
   const broken = code !== 0 || (isSuite && passed === 0);
