@@ -12,7 +12,7 @@ import { BenchRail } from "./bench/rail.ts";
 const USAGE = `usage: npm run bench:peers -- [--quick] [--json]
 
 Settles the same payments by Bursar and by its peers on one local node, and writes docs/peers.md and docs/charts.
-Takes the circuits that are built, so a larger one joins after npm run circuits -- <name>.
+Builds every circuit first, which takes about a quarter of an hour once. BURSAR_PROVER=rapidsnark proves faster.
 --quick takes the tiny circuit and few payments, and writes nothing.`;
 
 const COUNTS = [100, 200, 400, 700, 1_000, 1_400, 2_000, 2_800];
