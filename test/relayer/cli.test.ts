@@ -151,6 +151,7 @@ describe("the command line", function () {
     ["intent", "sign"],
     ["intent", "list"],
     ["pay"],
+    ["plan"],
     ["batch"],
     ["settle"],
     ["answer"],

@@ -342,6 +342,11 @@ export async function reach<T>(ask: () => Promise<T>): Promise<T> {
   }
 }
 
+/** Wei for a unit of gas, as a transaction would pay now. */
+export async function gasPriceOf(provider: Provider): Promise<bigint> {
+  return (await provider.getFeeData()).gasPrice ?? 0n;
+}
+
 function unavailable(error: unknown): BursarError {
   return new BursarError(
     "chain-unavailable",

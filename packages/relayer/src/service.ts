@@ -7,7 +7,7 @@ import type { BaseWallet, Provider } from "ethers";
 import { Acknowledgements } from "./acknowledgements.ts";
 import { Answers, type InclusionProver } from "./answers.ts";
 import { ApiKeys } from "./api-keys.ts";
-import type { Chain } from "./chain.ts";
+import { gasPriceOf, reach, type Chain } from "./chain.ts";
 import { Closings } from "./closings.ts";
 import { DirectSettler } from "./direct.ts";
 import { EvidenceBook } from "./evidence-book.ts";
@@ -24,6 +24,7 @@ import { IntentBook, Intents } from "./intents.ts";
 import { Outbox } from "./outbox.ts";
 import { loadPageHash } from "./page-hash.ts";
 import { PayeeGate } from "./payee-gate.ts";
+import { MAX_WAIT, type BatchPolicy } from "./planner.ts";
 import { Processor, receiptKey } from "./processor.ts";
 import { Profiles } from "./profiles.ts";
 import { Rate } from "./rate.ts";
@@ -45,8 +46,10 @@ export interface ServiceConfig {
   readonly settleWithin: bigint;
   /** Seconds that the machine's clock may be behind the chain's; null on a local chain. */
   readonly maxSkew: bigint | null;
-  /** Seconds between batches; 0 settles batches by hand. */
+  /** Seconds that a payment waits for a fuller batch; 0 settles batches by hand. */
   readonly settleEvery: number;
+  /** Wei for a unit of gas above which a batch waits, though never past its promises; null settles at any price. */
+  readonly settleBelow: bigint | null;
   readonly confirmations: number;
   /** Seconds after which a transaction is replaced at a higher fee. */
   readonly replaceAfter: bigint;
@@ -72,7 +75,8 @@ export const SERVICE_DEFAULTS: ServiceConfig = {
   publicUrl: "",
   settleWithin: 3_600n,
   maxSkew: 60n,
-  settleEvery: 300,
+  settleEvery: MAX_WAIT,
+  settleBelow: null,
   confirmations: 1,
   replaceAfter: 60n,
   paymentsPerSecond: 200,
@@ -111,6 +115,9 @@ export interface Service {
 /** The chore that asks the chain every second. */
 const REFRESH = "revocations";
 
+/** Seconds between looks for a batch that is due, at most. */
+const LOOK_FOR_BATCHES = 5;
+
 /** Milliseconds that a chore may take to end when the service stops; what it does is recorded step by step. */
 const PATIENCE = 10_000;
 
@@ -145,7 +152,8 @@ export async function startService(parts: ServiceParts): Promise<Service> {
   });
   const circuits = availableCircuits(chain.rail.circuits);
   await expectAnswers(circuits, parts);
-  const settler = new Settler({ domain, store, circuits, gateway: chain, prover, outbox, sender, now });
+  const policy = config.settleEvery === 0 ? undefined : () => policyOf(parts);
+  const settler = new Settler({ domain, store, circuits, gateway: chain, prover, outbox, sender, policy, now });
   const direct = new DirectSettler({ store, gateway: chain, outbox, sender });
   const acknowledgements = new Acknowledgements({
     store,
@@ -225,7 +233,13 @@ export async function startService(parts: ServiceParts): Promise<Service> {
       { name: "direct", every: 1_000, run: () => direct.run() },
       ...(config.settleEvery === 0
         ? []
-        : [{ name: "batches", every: config.settleEvery * 1_000, run: () => settle(settler, metrics, logger) }]),
+        : [
+            {
+              name: "batches",
+              every: Math.min(config.settleEvery, LOOK_FOR_BATCHES) * 1_000,
+              run: () => settle(settler, metrics, logger),
+            },
+          ]),
     ],
     failed: (chore, error) => {
       metrics.failed(chore);
@@ -261,6 +275,12 @@ async function stop(server: FastifyInstance, metrics: FastifyInstance | null, ro
   await server.close();
   await rounds.stop(PATIENCE);
   await metrics?.close();
+}
+
+async function policyOf({ config, provider }: ServiceParts): Promise<BatchPolicy> {
+  const { settleEvery, settleBelow } = config;
+  const isCheap = settleBelow === null || (await reach(() => gasPriceOf(provider))) <= settleBelow;
+  return { maxWait: settleEvery, isCheap };
 }
 
 async function settle(settler: Settler, metrics: Metrics, logger: Logger): Promise<void> {

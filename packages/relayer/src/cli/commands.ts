@@ -30,7 +30,7 @@ import {
   type Terms,
 } from "@bursar/protocol";
 import { Prover } from "@bursar/prover";
-import { concat, keccak256, toUtf8Bytes, type Wallet } from "ethers";
+import { concat, keccak256, parseUnits, toUtf8Bytes, type Wallet } from "ethers";
 
 import { deploy, settingsOf } from "../../../../deploy/index.ts";
 import { TestUSD__factory } from "../../../../typechain-types/index.ts";
@@ -529,6 +529,7 @@ export interface ServeOptions {
   readonly metricsPort?: number;
   readonly publicUrl: string;
   readonly settleEvery: number;
+  readonly settleBelow?: string;
   readonly replaceAfter: number;
   readonly paymentsPerSecond: number;
   readonly burst: number;
@@ -543,9 +544,11 @@ export interface ServeOptions {
 /** Serves until SIGINT or SIGTERM; a second one ends it at once. */
 export async function serve(session: Session, output: Output, options: ServeOptions): Promise<void> {
   const { logLevel, metricsPort = null, replaceAfter, ...rest } = options;
+  const settleBelow = options.settleBelow === undefined ? null : parseUnits(options.settleBelow, "gwei");
   const { settleWithin, confirmations } = session.options;
   const maxSkew = session.local ? null : SERVICE_DEFAULTS.maxSkew;
-  const config = { ...rest, metricsPort, replaceAfter: BigInt(replaceAfter), settleWithin, confirmations, maxSkew };
+  const times = { replaceAfter: BigInt(replaceAfter), settleWithin, confirmations, maxSkew };
+  const config = { ...rest, ...times, metricsPort, settleBelow };
   const prover = new Prover();
   try {
     const service = await startService({
