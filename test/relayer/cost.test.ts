@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+
 import type { Address } from "@bursar/protocol";
 import { breakEven, SETTLE_GAS, settlementGas, shapeOf, TRANSFER_GAS, type Shape } from "@bursar/relayer";
 import { expect } from "chai";
@@ -82,6 +84,12 @@ describe("the cost of a batch", function () {
   it("tells new payees from those that were credited, from the books", async () => {
     expect(await rail.store.credited(rail.token)).to.deep.equal(credited);
     expect(await rail.store.credited(rail.ownerAddress)).to.deep.equal(new Set());
+  });
+
+  it("is told in docs/batching.md, part by part", () => {
+    const page = readFileSync(new URL("../../docs/batching.md", import.meta.url), "utf8");
+    const told = [...page.matchAll(/^\| [^|]+ \| ([\d,]+) \|$/gm)].map(([, gas]) => BigInt(gas!.replaceAll(",", "")));
+    expect(told).to.deep.equal([...Object.values(SETTLE_GAS), TRANSFER_GAS]);
   });
 
   it("is below that of a transfer each from its break-even on", () => {

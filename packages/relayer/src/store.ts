@@ -312,8 +312,8 @@ export class Store implements OutboxBook {
   }
 
   /**
-   * Mandates that have payments in no batch and none in an unfinished one, the most urgent first. It takes three steps
-   * into an index for each mandate that is open, however many payments there are.
+   * Mandates that have payments in no batch and none in an unfinished one. It takes three steps into an index for each
+   * mandate that is open, however many payments there are.
    */
   async unbatched(): Promise<Waiting[]> {
     return (await this.database.all(WAITING, Number(this.#now()))).map((row) => {
@@ -831,14 +831,12 @@ const LEDGER = `SELECT * FROM (
  * The chain has settled the first `seq` payments of a mandate; if the next one is in no batch, none of it is under way.
  * CROSS JOIN and the sign let SQLite go from mandates to payments, and to the earliest promise by its index.
  */
-const WAITING = `SELECT * FROM (
-  SELECT m.*, next.at AS since,
+const WAITING = `SELECT m.*, next.at AS since,
     (SELECT MAX(p.seq) FROM payment AS p WHERE p.agent = m.agent) AS last,
     (SELECT p.settle_by FROM payment AS p WHERE p.agent = m.agent AND p.batch IS NULL AND +p.seq > m.seq
      ORDER BY p.settle_by LIMIT 1) AS due
   FROM mandate AS m CROSS JOIN payment AS next
-  WHERE next.agent = m.agent AND next.seq = m.seq + 1 AND next.batch IS NULL AND m.excluded IS NULL AND m.closes_at > ?
-) AS waiting ORDER BY due, agent`;
+  WHERE next.agent = m.agent AND next.seq = m.seq + 1 AND next.batch IS NULL AND m.excluded IS NULL AND m.closes_at > ?`;
 
 /** A batch that is under way shows its newest transaction. */
 const BATCHES = `SELECT *, COALESCE(tx, (SELECT hash FROM outbox WHERE job = 'batch:' || batch.id ORDER BY id DESC LIMIT 1)) AS newest_tx FROM batch`;

@@ -89,6 +89,15 @@ export const commonOptions = (): Option[] => [
   named("--config <file>", 'JSON file with options by name, such as {"port": 8402}', "BURSAR_CONFIG"),
 ];
 
+export const settleEvery = (): Option =>
+  named(
+    "--settle-every <seconds>",
+    "that a payment waits for a fuller batch; 0 leaves batches to `bursar batch`",
+    "BURSAR_SETTLE_EVERY",
+  )
+    .default(SERVICE_DEFAULTS.settleEvery)
+    .argParser(between(0, 86_400));
+
 /** What a service reads besides. */
 export const serviceOptions = (): Option[] => [
   named("--host <address>", "where the API listens", "BURSAR_HOST").default(SERVICE_DEFAULTS.host),
@@ -104,13 +113,7 @@ export const serviceOptions = (): Option[] => [
   named("--public-url <url>", "where the public reaches the API, for signing links", "BURSAR_PUBLIC_URL")
     .default(SERVICE_DEFAULTS.publicUrl)
     .argParser(publicUrl),
-  named(
-    "--settle-every <seconds>",
-    "that a payment waits for a fuller batch; 0 leaves batches to `bursar batch`",
-    "BURSAR_SETTLE_EVERY",
-  )
-    .default(SERVICE_DEFAULTS.settleEvery)
-    .argParser(between(0, 86_400)),
+  settleEvery(),
   named(
     "--settle-below <gwei>",
     "price of gas above which a batch waits, though not past its promises; any price without it",

@@ -9,12 +9,13 @@ import { breakEven, settlementGas, shapeOf, TRANSFER_GAS, type Shape } from "../
 import { rowsOf, situationOf } from "../planner.ts";
 import { availableCircuits } from "../settler.ts";
 import type { Store } from "../store.ts";
-import { decimal } from "./options.ts";
+import { decimal, settleEvery } from "./options.ts";
 import { report, table, time, type Output } from "./report.ts";
 import type { Scene } from "./scene.ts";
 import { now, type Session } from "./session.ts";
 
-interface Prices {
+interface PlanOptions {
+  settleEvery: number;
   /** Gwei for a unit of gas. */
   gasPrice?: string;
   /** Dollars for an ether. */
@@ -53,19 +54,20 @@ export function addPlanCommand(program: Command, { output, within }: Scene): voi
     .description("what would be settled now, what it would cost, and whether it pays; changes nothing")
     .option("--gas-price <gwei>", "for a unit of gas; the chain's own now, unless given", decimal)
     .option("--eth-price <dollars>", "for an ether: costs in dollars besides", decimal)
-    .action(within((session, prices: Prices) => plan(session, output, prices)));
+    .addOption(settleEvery())
+    .action(within((session, options: PlanOptions) => plan(session, output, options)));
 }
 
-async function plan(session: Session, output: Output, prices: Prices): Promise<void> {
+async function plan(session: Session, output: Output, options: PlanOptions): Promise<void> {
   const { provider, rail } = session;
   const store = await session.store();
   const sizes = availableCircuits(rail.circuits).map(({ size }) => size);
-  const situation = await situationOf(store, sizes, now());
+  const situation = await situationOf(store, sizes, now(), options.settleEvery);
   const gasPrice =
-    prices.gasPrice === undefined ? await reach(() => gasPriceOf(provider)) : parseUnits(prices.gasPrice, "gwei");
+    options.gasPrice === undefined ? await reach(() => gasPriceOf(provider)) : parseUnits(options.gasPrice, "gwei");
   const drafts = draftAll(await store.unbatched(), situation);
-  const batches = await forecast(store, drafts, { gasPrice, ethPrice: prices.ethPrice });
-  report(output, { gasPrice, ethPrice: prices.ethPrice ?? null, batches }, describe(batches, gasPrice));
+  const batches = await forecast(store, drafts, { gasPrice, ethPrice: options.ethPrice });
+  report(output, { gasPrice, ethPrice: options.ethPrice ?? null, batches }, describe(batches, gasPrice));
 }
 
 async function forecast(
