@@ -60,7 +60,9 @@ const anyWaiting = fc
   )
   .map((all) => all.map(({ count, ...rest }, index) => waits(index, count, rest)));
 
-describe("a plan of batches", () => {
+describe("a plan of batches", function () {
+  this.timeout(120_000);
+
   it("puts each mandate in one batch at most, with others of its token, and fits each circuit", () => {
     fc.assert(
       fc.property(anyWaiting, (waiting) => {
@@ -219,9 +221,9 @@ describe("a plan of batches", () => {
         if (!overloaded) expect(late).to.deep.equal([]);
         ++seen[overloaded ? "overloaded" : "kept"];
       }),
-      { numRuns: 200 },
+      { numRuns: 100 },
     );
-    expect(seen.kept).to.be.greaterThan(50);
+    expect(seen.kept).to.be.greaterThan(25);
   });
 
   it("waits for cheap gas in as few batches as it can", () => {
