@@ -48,6 +48,7 @@ const STEPS: readonly (readonly (readonly Stage[])[])[] = [
     ],
     [
       { name: "deploy", command: "mocha --import=tsx 'test/deploy/**/*.test.ts'" },
+      { name: "postgres", command: `BURSAR_TEST_STORE=postgres mocha --import=tsx ${ON_POSTGRES.join(" ")}` },
       { name: "bench", command: "mocha --import=tsx 'test/bench/**/*.test.ts'" },
     ],
   ],

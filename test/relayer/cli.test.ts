@@ -153,6 +153,7 @@ describe("the command line", function () {
     ["intent", "sign"],
     ["intent", "list"],
     ["pay"],
+    ["plan"],
     ["batch"],
     ["settle"],
     ["answer"],
@@ -301,6 +302,36 @@ describe("the command line", function () {
     expect(await bursar("pay", SHOP, SHOP, "0.0005", "--memo", "tea")).to.include({ code: 3 });
   });
 
+  it("plans: what a batch would be, its cost at a price of gas and of ether, and when it pays; and changes nothing", async () => {
+    interface Plan {
+      gasPrice: string;
+      ethPrice: string | null;
+      batches: Record<string, unknown>[];
+    }
+    const {
+      gasPrice,
+      ethPrice,
+      batches: planned,
+    } = await answer<Plan>("plan", "--gas-price", "2.5", "--eth-price", "3000");
+    expect([gasPrice, ethPrice]).to.deep.equal(["2500000000", "3000"]);
+    const [forecast] = planned;
+    expect(forecast).to.deep.include({ circuit: "tiny", mandates: 1, payments: 2, fillPercent: 7, reason: null });
+    expect(forecast).to.deep.include({ turning: 0, staying: 1, known: 0, fresh: 1, breakEven: "9" });
+    const gas = BigInt(forecast!["gas"] as string);
+    expect(forecast!["cost"]).to.equal(String(gas * 2_500_000_000n));
+    expect(forecast!["gasPerPayment"]).to.equal(String(gas / 2n));
+    expect(Number(forecast!["dollars"])).to.be.closeTo((Number(gas) * 2.5 * 3_000) / 1e9, 1e-6);
+    const promise = BigInt(Math.floor(Date.now() / 1_000) + 3_600);
+    expect(promise - BigInt(forecast!["startBy"] as string)).to.satisfy((left: bigint) => left > 300n && left < 600n);
+    const { out } = await bursar("plan");
+    expect(out).to.match(
+      /^circuit .*\ntiny +1 +2 \(7 %\) .* ETH .* 9 payments +it can wait until 20.*\nAt [\d.]+ gwei\./,
+    );
+    expect((await bursar("plan", "--eth-price", "3000")).out).to.match(/ \$[\d.]+ /);
+    expect(await bursar("plan", "--gas-price", "-1")).to.include({ code: 2, out: "" });
+    expect(await batches()).to.deep.equal([]);
+  });
+
   it("batches, settles, reports and pays out", async () => {
     const proved = await answer<Batch>("batch");
     expect(proved).to.deep.include({ state: "proved", payments: 2, total: "1500" });
@@ -309,6 +340,7 @@ describe("the command line", function () {
     expect((await provider.getTransactionReceipt(settled!.transaction!))?.status).to.equal(1);
     expect(await answer("settle")).to.deep.equal([]);
     expect((await bursar("batch")).out).to.equal("No payment waits.\n");
+    expect((await bursar("plan")).out).to.equal("No payment waits.\n");
 
     const entries = await answer<{ kind: string; status: string; amount: string }[]>("ledger");
     expect(entries.map(({ kind, status, amount }) => [kind, status, amount])).to.deep.equal([

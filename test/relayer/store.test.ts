@@ -10,6 +10,8 @@ import { expect } from "chai";
 import { id, ZeroHash } from "ethers";
 import fc from "fast-check";
 
+import { openDatabase } from "../../packages/relayer/src/open-database.ts";
+import { PAYMENTS_BOOK } from "../../packages/relayer/src/schema.ts";
 import { storeUrl } from "./databases.ts";
 import { addressOf, ANYTHING, draftMandate, keyOf, NOW } from "./office.ts";
 
@@ -247,15 +249,17 @@ describe("the store", function () {
     expect(await store.ledger({ agent: AGENT, payee: other })).to.deep.equal([]);
   });
 
-  it("offers the most urgent mandate first, and none whose batch is under way", async () => {
+  it("offers each mandate with its most urgent promise, and none whose batch is under way", async () => {
     const other = addressOf("other");
     const store = await withMandate(other, await withMandate());
+    const { token } = draftMandate(AGENT);
     await pay(store, { ...accepted(payment(1n)), settleBy: NOW + 200n });
-    await pay(store, { ...accepted(payment(1n), other), settleBy: NOW + 100n });
-    await pay(store, { ...accepted(payment(2n)), settleBy: NOW + 300n });
-    expect(await store.unbatched()).to.deep.equal([
-      { agent: other, to: 1n },
-      { agent: AGENT, to: 2n },
+    await pay(store, { ...accepted(payment(1n), other), settleBy: NOW + 100n, acceptedAt: NOW + 1n });
+    await pay(store, { ...accepted(payment(2n)), settleBy: NOW + 300n, acceptedAt: NOW + 2n });
+    const ofOther = { agent: other, token, from: 0n, to: 1n, settleBy: NOW + 100n, acceptedAt: NOW + 1n };
+    expect(await store.unbatched()).to.have.deep.members([
+      ofOther,
+      { agent: AGENT, token, from: 0n, to: 2n, settleBy: NOW + 200n, acceptedAt: NOW },
     ]);
     const row = {
       agent: AGENT,
@@ -270,9 +274,9 @@ describe("the store", function () {
     };
     const rows = [{ ...row, spent: 0n }];
     const id = await store.addBatch({ circuit: "tiny", token: SHOP, rows, payments: 1, total: 1n, createdAt: NOW });
-    expect(await store.unbatched()).to.deep.equal([{ agent: other, to: 1n }]);
+    expect(await store.unbatched()).to.deep.equal([ofOther]);
     await store.markFailed(id, "refused");
-    expect((await store.unbatched()).map(({ agent, to }) => [agent, to])).to.deep.equal([
+    expect((await store.unbatched()).map(({ agent, to }) => [agent, to])).to.have.deep.members([
       [other, 1n],
       [AGENT, 2n],
     ]);
@@ -280,6 +284,81 @@ describe("the store", function () {
       ["accepted", null],
       ["accepted", null],
     ]);
+  });
+
+  it("tells the earliest promise of what waits, wherever it stands, and nothing of what is settled", async () => {
+    const store = await withMandate();
+    const promises = [10n, 40n, 20n, 30n];
+    for (const [index, left] of promises.entries()) {
+      const seq = BigInt(index + 1);
+      await pay(store, { ...accepted(payment(seq)), settleBy: NOW + left, acceptedAt: NOW + seq });
+    }
+    const waiting = async (): Promise<unknown> =>
+      (await store.unbatched()).map(({ from, to, settleBy, acceptedAt }) => [from, to, settleBy, acceptedAt]);
+    expect(await waiting()).to.deep.equal([[0n, 4n, NOW + 10n, NOW + 1n]]);
+    // As after a restore: the chain has settled a payment that the books have in no batch.
+    await store.setSettled(AGENT, { base: 1n, seq: 1n, spent: 1n });
+    expect(await waiting()).to.deep.equal([[1n, 4n, NOW + 20n, NOW + 2n]]);
+    await store.setSettled(AGENT, { base: 1n, seq: 4n, spent: 4n });
+    expect(await waiting()).to.deep.equal([]);
+  });
+
+  it("offers no mandate that is left out, or that the contract settles no more", async () => {
+    const other = addressOf("other");
+    let clock = NOW;
+    const store = await Store.open(await storeUrl(":memory:"), { now: () => clock });
+    for (const agent of [AGENT, other]) await withMandate(agent, store);
+    await pay(store, accepted(payment(1n)));
+    await pay(store, accepted(payment(1n), other));
+    const agents = async (): Promise<Address[]> => (await store.unbatched()).map(({ agent }) => agent);
+    expect(await agents()).to.have.members([AGENT, other]);
+    await store.exclude(AGENT, "refused");
+    expect(await agents()).to.deep.equal([other]);
+    clock = NOW + 1_000_000n;
+    expect(await agents()).to.deep.equal([]);
+  });
+
+  it("knows the slowest recent proof of each circuit, and whom settled batches have credited", async () => {
+    const store = await withMandate();
+    await pay(store, accepted(payment(1n)));
+    const { token } = draftMandate(AGENT);
+    const row = { agent: AGENT, seq: 0n, base: 1n, head: 2n, newBase: 1n, policyRoot: 3n, debit: 1n, count: 1n };
+    const rows = [{ ...row, offset: 0n, spent: 0n }];
+    const batch = { circuit: "tiny", token, rows, payments: 1, total: 1n, createdAt: NOW };
+    const ids: number[] = [];
+    for (const [circuit, took] of [
+      ["tiny", 90],
+      ["default", 500],
+      ["tiny", 70],
+    ] as const) {
+      ids.push(await store.addBatch({ ...batch, circuit }));
+      await store.markProved(ids.at(-1)!, "0x", took);
+    }
+    await store.addBatch({ ...batch, circuit: "large", rows: [] });
+    expect([...(await store.provingTimes())].sort()).to.deep.equal([
+      ["default", 500],
+      ["tiny", 90],
+    ]);
+    expect(await store.credited(token)).to.deep.equal(new Set());
+    await store.markSettled(ids.at(-1)!, { transaction: "0x01", block: 1, gasUsed: 1n });
+    expect(await store.credited(token)).to.deep.equal(new Set([SHOP]));
+    expect(await store.credited(SHOP)).to.deep.equal(new Set());
+  });
+
+  it("brings the books of an older version to the newest, with what is in them", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "bursar-store-"));
+    const url = await storeUrl(join(folder, "old.db"));
+    const old = openDatabase(url);
+    await old.open([{ ...PAYMENTS_BOOK, versions: PAYMENTS_BOOK.versions.slice(0, 1) }]);
+    await old.close();
+    const store = await Store.open(url);
+    await pay(await withMandate(AGENT, store), accepted(payment(1n)));
+    expect(await store.unbatched()).to.have.length(1);
+    await store.close();
+    const again = await Store.open(url);
+    expect(await again.counts()).to.include({ payments: 1, unbatched: 1 });
+    await again.close();
+    rmSync(folder, { recursive: true });
   });
 
   it("registers a mandate once and keeps the first revocation", async () => {

@@ -1,5 +1,5 @@
 import { BursarError, type Address, type Hex } from "@bursar/protocol";
-import { type Interface, type Provider } from "ethers";
+import { type Interface, type JsonRpcApiProvider, type Provider } from "ethers";
 
 import {
   BatchSettlement__factory,
@@ -25,6 +25,7 @@ import {
 } from "../../../typechain-types/index.ts";
 import type { ChallengeOnChain } from "./answers.ts";
 import type { Rail } from "./deployment.ts";
+import { readMarket } from "./fees.ts";
 import type { DirectCall, DirectGateway } from "./direct.ts";
 import { finalBlockOf, type Finality } from "./finality.ts";
 import type { MandateOnChain, MandateReader, RevocationOnChain } from "./processor.ts";
@@ -324,6 +325,12 @@ export async function reach<T>(ask: () => Promise<T>): Promise<T> {
   } catch (error) {
     throw isUnreachable(error) ? unavailable(error) : error;
   }
+}
+
+/** Wei for a unit of gas, as a transaction would pay in the next block. */
+export async function gasPriceOf(provider: JsonRpcApiProvider): Promise<bigint> {
+  const { baseFee, priority } = await readMarket(provider);
+  return baseFee + priority;
 }
 
 function revertData(error: unknown): string | undefined {

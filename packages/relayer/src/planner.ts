@@ -1,7 +1,9 @@
 import { allowList, BursarError, offsetOf, PAGE_LINES, type Address, type Mandate } from "@bursar/protocol";
-import { capacity, segmentSlots, segmentsOf, type BatchRow, type CircuitSize } from "@bursar/prover";
+import type { BatchRow, CircuitSize } from "@bursar/prover";
 
-import type { BatchRecord, MandateRecord } from "./records.ts";
+import { draftBatches, paced, type Draft, type Situation } from "./batching.ts";
+import { TRANSACTION, withinLimits } from "./cost.ts";
+import type { BatchRecord } from "./records.ts";
 import type { Store } from "./store.ts";
 
 export interface Plan {
@@ -12,28 +14,66 @@ export interface Plan {
   payments: number;
 }
 
+/** When a batch is made without being asked for. */
+export interface BatchPolicy {
+  /** Seconds that a payment waits for a fuller batch. */
+  readonly maxWait: number;
+  /** Whether gas is cheap enough for a batch that can wait. */
+  readonly isCheap: boolean;
+}
+
+/** Seconds that a payment waits for a fuller batch, unless the operator says otherwise. */
+export const MAX_WAIT = 300;
+
 /**
- * Chooses what the next batch settles: mandates of one token, the most urgent first, each from where the chain stands,
- * in the smallest circuit that holds them all, else as many as the largest holds. A mandate whose last batch is still
+ * What the next batch settles: of one token, each mandate from where the chain stands. A mandate whose last batch is still
  * under way waits, since its base is about to move.
  *
  * @param sizes - circuits with a verifier on chain.
- * @returns The plan, or undefined when nothing waits.
+ * @param now - Unix seconds.
+ * @param policy - without one, whatever waits is settled now.
+ * @returns The plan, or undefined when nothing waits that should be settled now.
+ * @throws BursarError `key-missing` when there are no sizes.
  */
-export async function plan(store: Store, sizes: readonly CircuitSize[]): Promise<Plan | undefined> {
-  const waiting = await Promise.all(
-    (await store.unbatched()).map(async ({ agent, to }) => ({ record: await store.mandateOf(agent), to })),
-  );
-  const token = waiting[0]?.record.mandate.token;
-  if (!token) return undefined;
-  const ofToken = waiting.filter(({ record }) => record.mandate.token === token);
-  const ascending = [...sizes].sort((a, b) => capacity(a) - capacity(b));
-  const size =
-    ascending.find((candidate) => neededSegments(candidate, ofToken) <= candidate.segments) ?? ascending.at(-1);
-  if (!size) throw new BursarError("key-missing", "No circuit has a verifier on chain.", {}, "Run `bursar deploy`.");
-  const rows = await pack(store, size, ofToken);
+export async function plan(
+  store: Store,
+  sizes: readonly CircuitSize[],
+  now: bigint,
+  policy?: BatchPolicy,
+): Promise<Plan | undefined> {
+  const situation = await situationOf(store, sizes, now, policy?.maxWait);
+  const drafts = draftBatches(await store.unbatched(), situation);
+  const draft = policy === undefined ? drafts[0] : drafts.find((one) => isDue(one, policy));
+  if (!draft) return undefined;
+  const rows = await rowsOf(store, draft);
   const payments = rows.reduce((sum, { lines, seq }) => sum + lines.length - Number(offsetOf(seq)), 0);
-  return { circuit: size.name, token, rows, payments };
+  return { circuit: draft.size.name, token: draft.token, rows, payments };
+}
+
+/** A promise is kept at any price of gas. */
+export function isDue({ reason }: Pick<Draft, "reason">, { isCheap }: Pick<BatchPolicy, "isCheap">): boolean {
+  return reason === "deadline" || (reason !== null && isCheap);
+}
+
+/** @throws BursarError `key-missing` when there are no sizes. */
+export async function situationOf(
+  store: Store,
+  sizes: readonly CircuitSize[],
+  now: bigint,
+  maxWait = MAX_WAIT,
+): Promise<Situation> {
+  if (sizes.length > 0) return { sizes: paced(sizes, await store.provingTimes()), now: Number(now), maxWait };
+  throw new BursarError("key-missing", "No circuit has a verifier on chain.", {}, "Run `bursar deploy`.");
+}
+
+/** The rows of a draft, as many of the most urgent as one transaction takes, ordered as the contract wants them. */
+export async function rowsOf(store: Store, { parts }: Draft): Promise<BatchRow[]> {
+  const rows: BatchRow[] = [];
+  for (const { agent, slots } of parts) {
+    const { mandate, settled } = await store.mandateOf(agent);
+    rows.push(await rowOf(store, mandate, settled, slots));
+  }
+  return withinLimits(rows, TRANSACTION).sort((a, b) => (BigInt(a.agent) < BigInt(b.agent) ? -1 : 1));
 }
 
 /** The rows of a recorded batch, as they were planned: their payments never change. */
@@ -44,34 +84,6 @@ export function replay(store: Store, batch: BatchRecord): Promise<BatchRow[]> {
       return rowOf(store, mandate, row, Number(row.offset + row.count));
     }),
   );
-}
-
-interface Candidate {
-  record: MandateRecord;
-  /** Last accepted seq. */
-  to: bigint;
-}
-
-/** Line slots from the start of the mandate's current page to its last accepted payment. */
-function slotsOf({ record: { settled }, to }: Candidate): number {
-  return Number(offsetOf(settled.seq) + to - settled.seq);
-}
-
-function neededSegments(size: CircuitSize, waiting: readonly Candidate[]): number {
-  return waiting.reduce((sum, candidate) => sum + segmentsOf(size, slotsOf(candidate)), 0);
-}
-
-async function pack(store: Store, size: CircuitSize, waiting: readonly Candidate[]): Promise<BatchRow[]> {
-  const rows: BatchRow[] = [];
-  let free = size.segments;
-  for (const candidate of waiting) {
-    if (free === 0) break;
-    const slots = Math.min(slotsOf(candidate), free * segmentSlots(size));
-    free -= segmentsOf(size, slots);
-    const { mandate, settled } = candidate.record;
-    rows.push(await rowOf(store, mandate, settled, slots));
-  }
-  return rows.sort((a, b) => (BigInt(a.agent) < BigInt(b.agent) ? -1 : 1));
 }
 
 /** The first `slots` line slots of the mandate's pages, counted from the start of its current page. */

@@ -74,6 +74,20 @@ export interface SettledRow extends Row {
   readonly spent: bigint;
 }
 
+/** Payments of one mandate that are in no batch. */
+export interface Waiting {
+  readonly agent: Address;
+  readonly token: Address;
+  /** Last settled seq. */
+  readonly from: bigint;
+  /** Last accepted seq. */
+  readonly to: bigint;
+  /** The earliest promise among them, in Unix seconds. */
+  readonly settleBy: bigint;
+  /** When the first of them was accepted, in Unix seconds. */
+  readonly acceptedAt: bigint;
+}
+
 export interface BatchRecord {
   id: number;
   state: BatchState;

@@ -123,4 +123,10 @@ ${OUTBOX_SCHEMA}CREATE TABLE cursor (
 ) STRICT;
 `;
 
-export const PAYMENTS_BOOK: Book = { name: "payments", versions: [FIRST] };
+/** The earliest promise to each agent whose payments are in no batch is one step into an index. */
+const SECOND = `
+DROP INDEX payment_unbatched;
+CREATE INDEX payment_waiting ON payment (agent, settle_by, seq) WHERE batch IS NULL;
+`;
+
+export const PAYMENTS_BOOK: Book = { name: "payments", versions: [FIRST, SECOND] };

@@ -8,7 +8,7 @@ import { Acknowledgements } from "./acknowledgements.ts";
 import { Alarms, type Alarm } from "./alarms.ts";
 import { Answers, type InclusionProver } from "./answers.ts";
 import { ApiKeys } from "./api-keys.ts";
-import { reach, type Chain } from "./chain.ts";
+import { gasPriceOf, reach, type Chain } from "./chain.ts";
 import { Closings } from "./closings.ts";
 import { DirectSettler } from "./direct.ts";
 import { EvidenceBook } from "./evidence-book.ts";
@@ -27,6 +27,7 @@ import { Outbox } from "./outbox.ts";
 import { Lease } from "./lease.ts";
 import { loadPageHash } from "./page-hash.ts";
 import { PayeeGate } from "./payee-gate.ts";
+import { MAX_WAIT, type BatchPolicy } from "./planner.ts";
 import { Processor, receiptKey } from "./processor.ts";
 import { Profiles } from "./profiles.ts";
 import { Rate } from "./rate.ts";
@@ -49,7 +50,7 @@ export interface ServiceConfig {
   readonly settleWithin: bigint;
   /** Seconds that the machine's clock may be behind the chain's; null on a local chain. */
   readonly maxSkew: bigint | null;
-  /** Seconds between batches; 0 settles batches by hand. */
+  /** Seconds that a payment waits for a fuller batch; 0 settles batches by hand. */
   readonly settleEvery: number;
   /** When something on chain counts as final. */
   readonly finality: Finality;
@@ -59,6 +60,8 @@ export interface ServiceConfig {
   readonly gasBudget?: bigint | undefined;
   /** Wei on the account, below which what may wait does. */
   readonly minBalance?: bigint | undefined;
+  /** Wei for a unit of gas above which a batch waits, though never past its promises; null settles at any price. */
+  readonly settleBelow: bigint | null;
   /** Seconds after which a transaction is replaced at a higher fee. */
   readonly replaceAfter: bigint;
   /** Payments of one mandate. */
@@ -83,7 +86,8 @@ export const SERVICE_DEFAULTS: ServiceConfig = {
   publicUrl: "",
   settleWithin: 3_600n,
   maxSkew: 60n,
-  settleEvery: 300,
+  settleEvery: MAX_WAIT,
+  settleBelow: null,
   finality: 1,
   replaceAfter: 60n,
   paymentsPerSecond: 200,
@@ -124,6 +128,9 @@ export interface Service {
 /** The chore that asks the chain every second. */
 const REFRESH = "revocations";
 
+/** Seconds between looks for a batch that is due, at most. */
+const LOOK_FOR_BATCHES = 5;
+
 /** Milliseconds that a chore may take to end when the service stops; what it does is recorded step by step. */
 const PATIENCE = 10_000;
 
@@ -160,7 +167,8 @@ export async function startService(parts: ServiceParts): Promise<Service> {
   });
   const circuits = availableCircuits(chain.rail.circuits);
   await expectAnswers(circuits, parts);
-  const settler = new Settler({ domain, store, circuits, gateway: chain, prover, outbox, sender, now });
+  const policy = config.settleEvery === 0 ? undefined : () => policyOf(parts);
+  const settler = new Settler({ domain, store, circuits, gateway: chain, prover, outbox, sender, policy, now });
   const direct = new DirectSettler({ store, gateway: chain, outbox, sender, lease });
   const acknowledgements = new Acknowledgements({
     store,
@@ -244,7 +252,13 @@ export async function startService(parts: ServiceParts): Promise<Service> {
         { name: "balance", every: 60_000, run: () => reach(() => outbox.watchBalance()) },
         ...(config.settleEvery === 0
           ? []
-          : [{ name: "batches", every: config.settleEvery * 1_000, run: () => settle(settler, metrics, logger) }]),
+          : [
+              {
+                name: "batches",
+                every: Math.min(config.settleEvery, LOOK_FOR_BATCHES) * 1_000,
+                run: () => settle(settler, metrics, logger),
+              },
+            ]),
       ].map(({ run, ...chore }) => ({ ...chore, run: () => lease.run<unknown>(run) })),
     ],
     failed: (chore, error) => {
@@ -288,6 +302,12 @@ async function stop(
   // Where the database is gone the lease ends by itself.
   await lease.release().catch(() => undefined);
   await metrics?.close();
+}
+
+async function policyOf({ config, provider }: ServiceParts): Promise<BatchPolicy> {
+  const { settleEvery, settleBelow } = config;
+  const isCheap = settleBelow === null || (await reach(() => gasPriceOf(provider))) <= settleBelow;
+  return { maxWait: settleEvery, isCheap };
 }
 
 async function settle(settler: Settler, metrics: Metrics, logger: Logger): Promise<void> {

@@ -12,7 +12,7 @@ import {
 import { circuitSize, layOut, type BatchRow, type CircuitSize, type Proof, type Statement } from "@bursar/prover";
 
 import type { Outbox } from "./outbox.ts";
-import { plan, replay } from "./planner.ts";
+import { plan, replay, type BatchPolicy } from "./planner.ts";
 import type { BatchRecord } from "./records.ts";
 import type { Store } from "./store.ts";
 
@@ -64,6 +64,8 @@ export interface SettlerOptions {
   outbox: Outbox;
   /** Account that sends settlements: the mandates' processor. */
   sender: Address;
+  /** Which batches are due, asked before each plan; without it, whatever waits is. */
+  policy?: (() => Promise<BatchPolicy>) | undefined;
   /** Unix seconds. */
   now: () => bigint;
 }
@@ -80,7 +82,7 @@ export class Settler {
   }
 
   /**
-   * Finishes what is under way, then plans and settles until no payment waits. A batch that fails is planned again
+   * Finishes what is under way, then plans and settles until no batch is due. A batch that fails is planned again
    * without the mandates that the contract refuses; if it refuses none of them, this ends.
    */
   async run(): Promise<BatchRecord[]> {
@@ -100,14 +102,13 @@ export class Settler {
     return false;
   }
 
-  /** Records the next batch, or returns undefined when no payment waits. */
+  /** Records the next batch, or returns undefined when none is due. */
   async plan(): Promise<BatchRecord | undefined> {
     const { store, circuits, now } = this.#options;
+    const sizes = circuits.map(({ size }) => size);
+    const policy = await this.#options.policy?.();
     return store.transact(async () => {
-      const planned = await plan(
-        store,
-        circuits.map(({ size }) => size),
-      );
+      const planned = await plan(store, sizes, now(), policy);
       if (!planned) return undefined;
       const { circuit, token, payments } = planned;
       const { rows } = this.#layOut(circuit, planned.rows);

@@ -28,6 +28,7 @@ import type {
   PaymentStatus,
   Refusal,
   SettledRow,
+  Waiting,
 } from "./records.ts";
 
 const text = (row: Columns, column: string): string => String(row[column]);
@@ -310,23 +311,42 @@ export class Store implements OutboxBook {
     ).map(paymentOf);
   }
 
-  /** Mandates that have payments in no batch and none in an unfinished one, the most urgent first. */
-  async unbatched(): Promise<{ agent: Address; to: bigint }[]> {
-    return (
-      await this.database.all(
-        `SELECT agent, MAX(seq) AS last FROM payment AS p
-         WHERE batch IS NULL AND EXISTS (
-           SELECT 1 FROM mandate WHERE mandate.agent = p.agent AND excluded IS NULL AND closes_at > ?)
-         AND NOT EXISTS (
-           SELECT 1 FROM payment JOIN batch ON batch.id = payment.batch
-           WHERE payment.agent = p.agent AND batch.state NOT IN ('settled', 'failed'))
-         GROUP BY agent ORDER BY MIN(settle_by), agent`,
-        Number(this.#now()),
-      )
-    ).map((row) => ({
-      agent: text(row, "agent") as Address,
-      to: whole(row, "last"),
-    }));
+  /**
+   * Mandates that have payments in no batch and none in an unfinished one. It takes three steps into an index for each
+   * mandate that is open, however many payments there are.
+   */
+  async unbatched(): Promise<Waiting[]> {
+    return (await this.database.all(WAITING, Number(this.#now()))).map((row) => {
+      const { mandate, settled } = this.#readMandate(row);
+      return {
+        agent: mandate.agent,
+        token: mandate.token,
+        from: settled.seq,
+        to: whole(row, "last"),
+        settleBy: whole(row, "due"),
+        acceptedAt: whole(row, "since"),
+      };
+    });
+  }
+
+  /** Milliseconds that the slowest of the newest proofs took, by circuit. */
+  async provingTimes(): Promise<Map<string, number>> {
+    const rows = await this.database.all(
+      `SELECT circuit, MAX(proved_in_ms) AS slowest FROM (
+         SELECT circuit, proved_in_ms FROM batch WHERE proved_in_ms IS NOT NULL ORDER BY id DESC LIMIT 50) AS newest
+       GROUP BY circuit`,
+    );
+    return new Map(rows.map((row) => [text(row, "circuit"), Number(row["slowest"])]));
+  }
+
+  /** Payees that a settled batch has credited with a token: their credits cost less gas from then on. */
+  async credited(token: Address): Promise<Set<Address>> {
+    const rows = await this.database.all(
+      `SELECT DISTINCT payment.payee FROM payment JOIN batch ON batch.id = payment.batch
+       WHERE batch.state = 'settled' AND batch.token = ?`,
+      token,
+    );
+    return new Set(rows.map((row) => text(row, "payee") as Address));
   }
 
   /** What an agent paid on both rails from `since` on, in the order of time. */
@@ -820,6 +840,17 @@ const LEDGER = `SELECT * FROM (
     }),
   ].join("\n  UNION ALL ")}
 ) ORDER BY position DESC LIMIT ?12`;
+
+/**
+ * The chain has settled the first `seq` payments of a mandate; if the next one is in no batch, none of it is under way.
+ * CROSS JOIN and the sign let SQLite go from mandates to payments, and to the earliest promise by its index.
+ */
+const WAITING = `SELECT m.*, next.at AS since,
+    (SELECT MAX(p.seq) FROM payment AS p WHERE p.agent = m.agent) AS last,
+    (SELECT p.settle_by FROM payment AS p WHERE p.agent = m.agent AND p.batch IS NULL AND +p.seq > m.seq
+     ORDER BY p.settle_by LIMIT 1) AS due
+  FROM mandate AS m CROSS JOIN payment AS next
+  WHERE next.agent = m.agent AND next.seq = m.seq + 1 AND next.batch IS NULL AND m.excluded IS NULL AND m.closes_at > ?`;
 
 /** A batch that is under way shows its newest transaction. */
 const BATCHES = `SELECT *, COALESCE(tx, (SELECT hash FROM outbox WHERE job = 'batch:' || batch.id ORDER BY id DESC LIMIT 1)) AS newest_tx FROM batch`;

@@ -30,7 +30,7 @@ import {
   type Terms,
 } from "@bursar/protocol";
 import { Prover } from "@bursar/prover";
-import { concat, keccak256, toUtf8Bytes, type Wallet } from "ethers";
+import { concat, keccak256, parseUnits, toUtf8Bytes, type Wallet } from "ethers";
 
 import { deploy, settingsOf } from "../../../../deploy/index.ts";
 import { TestUSD__factory } from "../../../../typechain-types/index.ts";
@@ -530,6 +530,7 @@ export interface ServeOptions {
   readonly metricsPort?: number;
   readonly publicUrl: string;
   readonly settleEvery: number;
+  readonly settleBelow?: string;
   readonly replaceAfter: number;
   readonly gasBudgetEthPerDay?: string;
   readonly minBalanceEth?: string;
@@ -546,6 +547,7 @@ export interface ServeOptions {
 /** Serves until SIGINT or SIGTERM; a second one ends it at once. */
 export async function serve(session: Session, output: Output, options: ServeOptions): Promise<void> {
   const { logLevel, metricsPort = null, replaceAfter, gasBudgetEthPerDay, minBalanceEth, ...rest } = options;
+  const settleBelow = options.settleBelow === undefined ? null : parseUnits(options.settleBelow, "gwei");
   const { settleWithin } = session.options;
   const { finality, maxFeePerGas, alarms } = session;
   const maxSkew = session.local ? null : SERVICE_DEFAULTS.maxSkew;
@@ -553,6 +555,7 @@ export async function serve(session: Session, output: Output, options: ServeOpti
   const bounds = { maxFeePerGas, gasBudget: wei(gasBudgetEthPerDay), minBalance: wei(minBalanceEth) };
   const config = {
     ...rest,
+    settleBelow,
     metricsPort,
     replaceAfter: BigInt(replaceAfter),
     settleWithin,

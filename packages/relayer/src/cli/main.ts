@@ -12,6 +12,7 @@ import { addExitCommands } from "./closings.ts";
 import { addDisputeCommands } from "./disputes.ts";
 import { addIntentCommands } from "./intents.ts";
 import { address, amount, between, commonOptions, moment, readConfigFile, serviceOptions } from "./options.ts";
+import { addPlanCommand } from "./plan.ts";
 import { EXIT, fail, type Output } from "./report.ts";
 import { Session, type SessionOptions } from "./session.ts";
 import { addWatchCommands } from "./watch.ts";
@@ -163,6 +164,7 @@ function build(output: Output): Command {
       ),
     );
 
+  addPlanCommand(program, { output, within });
   program
     .command("batch")
     .description("plan and prove the next batch")

@@ -38,6 +38,12 @@ export function between(minimum: number, maximum: number): (text: string) => num
   };
 }
 
+/** A positive number with at most nine decimals, such as a price in gwei; as it was written, so that nothing is rounded. */
+export function decimal(text: string): string {
+  if (/^\d{1,9}(\.\d{1,9})?$/.test(text) && /[1-9]/.test(text)) return text;
+  throw new InvalidArgumentError(`«${text}» is no positive number such as 0.05.`);
+}
+
 /** A moment as Unix seconds, `2026-11-23` or `2026-11-23T12:00:00Z`. */
 export function moment(text: string): bigint {
   if (/^\d{1,12}$/.test(text)) return BigInt(text);
@@ -117,6 +123,15 @@ export const commonOptions = (): Option[] => [
   named("--config <file>", 'JSON file with options by name, such as {"port": 8402}', "BURSAR_CONFIG"),
 ];
 
+export const settleEvery = (): Option =>
+  named(
+    "--settle-every <seconds>",
+    "that a payment waits for a fuller batch; 0 leaves batches to `bursar batch`",
+    "BURSAR_SETTLE_EVERY",
+  )
+    .default(SERVICE_DEFAULTS.settleEvery)
+    .argParser(between(0, 86_400));
+
 /** What a service reads besides. */
 export const serviceOptions = (): Option[] => [
   named("--host <address>", "where the API listens", "BURSAR_HOST").default(SERVICE_DEFAULTS.host),
@@ -132,9 +147,12 @@ export const serviceOptions = (): Option[] => [
   named("--public-url <url>", "where the public reaches the API, for signing links", "BURSAR_PUBLIC_URL")
     .default(SERVICE_DEFAULTS.publicUrl)
     .argParser(publicUrl),
-  named("--settle-every <seconds>", "between batches; 0 leaves them to `bursar batch`", "BURSAR_SETTLE_EVERY")
-    .default(SERVICE_DEFAULTS.settleEvery)
-    .argParser(between(0, 86_400)),
+  settleEvery(),
+  named(
+    "--settle-below <gwei>",
+    "price of gas above which a batch waits, though not past its promises; any price without it",
+    "BURSAR_SETTLE_BELOW",
+  ).argParser(decimal),
   named("--replace-after <seconds>", "until a stuck transaction gets a higher fee", "BURSAR_REPLACE_AFTER")
     .default(Number(SERVICE_DEFAULTS.replaceAfter))
     .argParser(between(5, 86_400)),
