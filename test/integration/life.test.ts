@@ -112,6 +112,7 @@ describe("The life of a payment", function () {
     const { id } = (await rail.settler.plan())!;
     expect(await statusOf(agent)).to.equal("batched");
     const proving = rail.settler.prove(id);
+    while ((await statusOf(agent)) === "batched") await pause(1);
     expect(await statusOf(agent)).to.equal("proving");
     await proving;
     expect(await statusOf(agent)).to.equal("proving");
