@@ -24,6 +24,8 @@ export interface Engine extends Queries {
   readonly name: "sqlite" | "postgres";
   /** The present in Unix seconds, as an expression. */
   readonly clock: string;
+  /** Connections made so far: each may have led to another server, or to books that were put back. */
+  readonly connections: number;
   begin(): Promise<Transaction>;
   /** Within a transaction: waits until no other one holds the same name. */
   lock(transaction: Queries, name: string): Promise<void>;
@@ -66,6 +68,11 @@ export class Database implements Queries {
   /** The present in Unix seconds by the database's own clock, as an expression. */
   get clock(): string {
     return this.#engine.clock;
+  }
+
+  /** Connections made so far, see {@link Engine.connections}. */
+  get connections(): number {
+    return this.#engine.connections;
   }
 
   /** Runs `work` in one transaction, or in the one that is open around it: all of it is on disk afterwards, or none. */

@@ -123,4 +123,18 @@ ${OUTBOX_SCHEMA}CREATE TABLE cursor (
 ) STRICT;
 `;
 
-export const PAYMENTS_BOOK: Book = { name: "payments", versions: [FIRST] };
+/**
+ * How many receipts were ever given, as far as it is known from elsewhere than these books; receipts that were given up;
+ * and units of each mandate that the chain has settled on the direct rail without the books knowing.
+ */
+const RECEIPTS_PROMISED = `
+ALTER TABLE counter ADD COLUMN promised INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mandate ADD COLUMN unknown_direct TEXT NOT NULL DEFAULT '0';
+CREATE TABLE loss (
+  id INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL,
+  receipts INTEGER NOT NULL
+) STRICT;
+`;
+
+export const PAYMENTS_BOOK: Book = { name: "payments", versions: [FIRST, RECEIPTS_PROMISED] };

@@ -31,6 +31,7 @@ import { Rate } from "./rate.ts";
 import { Rounds } from "./rounds.ts";
 import { availableCircuits, Settler, type BatchProver, type Circuit } from "./settler.ts";
 import type { Store } from "./store.ts";
+import type { Witness } from "./witness.ts";
 
 /** What an operator decides. */
 export interface ServiceConfig {
@@ -90,6 +91,8 @@ export interface ServiceParts {
   readonly chain: Chain;
   readonly provider: Provider;
   readonly store: Store;
+  /** What this process has told, kept apart from the books; see {@link Witness}. */
+  readonly witness?: Witness;
   /** Signs receipts and sends transactions: the mandates' processor, with money for gas. */
   readonly signer: BaseWallet;
   readonly prover: BatchProver & InclusionProver;
@@ -141,6 +144,7 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     gate: await payeeGateOf(chain, now),
     hashPage: await loadPageHash(),
     events: metrics,
+    witness: parts.witness,
     maxSkew: config.maxSkew,
     admit: (agent) => rate.admit(agent),
     now,

@@ -553,6 +553,7 @@ export async function serve(session: Session, output: Output, options: ServeOpti
       chain: session.chain,
       provider: session.provider,
       store: await session.store(),
+      witness: session.witness(),
       signer: await session.account("processor"),
       prover,
       logger: createLogger(logLevel, process.stdout),
