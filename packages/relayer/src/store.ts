@@ -13,6 +13,7 @@ import { BOOKS } from "./books.ts";
 import { list, type Columns, type Database, type Value } from "./database.ts";
 import { openDatabase } from "./open-database.ts";
 import { addTransaction, transactionsOf, type OutboxBook } from "./outbox-book.ts";
+import type { PostgresOptions } from "./postgres.ts";
 import { ReceiptLog } from "./receipt-log.ts";
 import type {
   AcceptedPayment,
@@ -44,7 +45,7 @@ const decode = (json: string): unknown =>
     typeof item === "string" && /^\d+n$/.test(item) ? BigInt(item.slice(0, -1)) : item,
   );
 
-export interface StoreOptions {
+export interface StoreOptions extends PostgresOptions {
   /** Unix seconds; the machine's clock unless given. */
   now?: () => bigint;
   /** Seconds after a receipt's settle-by until its payment can be claimed; 2 h unless given. */
@@ -94,7 +95,7 @@ export class Store implements OutboxBook {
    * @throws BursarError `store-unavailable`
    */
   static async open(url: string, options: StoreOptions = {}): Promise<Store> {
-    const database = openDatabase(url);
+    const database = openDatabase(url, options);
     try {
       await database.open(BOOKS);
     } catch (error) {
