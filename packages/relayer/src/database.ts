@@ -112,16 +112,21 @@ export class Database implements Queries {
   }
 
   /**
-   * Brings the tables of books to their newest version; to be called before they are used.
-   * @throws BursarError `store-unavailable` when a later program has changed them.
+   * Brings the tables of books to their newest version, or changes nothing; to be called before they are used.
+   * @throws BursarError `store-unavailable` when a later program has changed them, or tables that are not Bursar's are in
+   * the way.
    */
   async open(books: readonly Book[]): Promise<void> {
-    await this.transact(async () => {
-      const { transaction } = this.#scope();
-      await this.lock("migration");
-      await this.#engine.create(transaction!, VERSIONS);
-      for (const book of books) await this.#migrate(book, transaction!);
-    });
+    try {
+      await this.transact(async () => {
+        const { transaction } = this.#scope();
+        await this.lock("migration");
+        await this.#engine.create(transaction!, VERSIONS);
+        for (const book of books) await this.#migrate(book, transaction!);
+      });
+    } catch (error) {
+      throw error instanceof BursarError ? error : unfit(error as Error);
+    }
   }
 
   async #migrate({ name, versions }: Book, transaction: Queries): Promise<void> {
@@ -166,6 +171,15 @@ const VERSIONS = "CREATE TABLE IF NOT EXISTS book (name TEXT PRIMARY KEY, versio
 
 /** `(?, ?, ?)` for as many values. */
 export const list = (count: number): string => `(${Array.from({ length: count }, () => "?").join(", ")})`;
+
+function unfit({ message }: Error): BursarError {
+  return new BursarError(
+    "store-unavailable",
+    `The database cannot be brought to this version, and nothing was changed: ${message}`,
+    {},
+    "Give Bursar a database of its own, empty or written by it.",
+  );
+}
 
 function tooNew(name: string, version: number, known: number): BursarError {
   return new BursarError(
