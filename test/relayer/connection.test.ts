@@ -49,7 +49,8 @@ class Victim {
   async startAgain(): Promise<void> {
     for (;;) {
       try {
-        return await this.#server.start();
+        await this.#server.start();
+        return;
       } catch {
         await setTimeout(100);
       }
@@ -106,7 +107,11 @@ describe("a processor whose database goes away", function () {
     closing.push(() => server.close());
     return async (payment) => {
       const headers = { "content-type": "application/json" };
-      const response = await fetch(`${url}/payments`, { method: "POST", headers, body: JSON.stringify(toWire(payment)) });
+      const response = await fetch(`${url}/payments`, {
+        method: "POST",
+        headers,
+        body: JSON.stringify(toWire(payment)),
+      });
       return (await response.json()) as SignedReceipt | Problem;
     };
   }
@@ -135,10 +140,10 @@ describe("a processor whose database goes away", function () {
     };
     const paying = Promise.all(agents.map(payOn));
     const more = async (): Promise<void> => {
-      for (const wanted = told.size + 40; told.size < wanted; ) await setTimeout(20);
+      for (const wanted = told.size + 40; told.size < wanted;) await setTimeout(20);
     };
     const refused = async (): Promise<void> => {
-      for (const wanted = refusals.length + 4; refusals.length < wanted; ) await setTimeout(20);
+      for (const wanted = refusals.length + 4; refusals.length < wanted;) await setTimeout(20);
     };
 
     for (let round = 0; round < 2; ++round) {

@@ -53,7 +53,7 @@ describe("migrations", function () {
 
   async function versions(of: Database): Promise<Record<string, unknown>> {
     const rows = await of.all("SELECT name, version FROM book ORDER BY name");
-    return Object.fromEntries(rows.map(({ name, version }) => [name, version]));
+    return Object.fromEntries(rows.map(({ name, version }): [string, unknown] => [String(name), version]));
   }
 
   it("bring old books to the newest version with every row, and payments go on", async () => {
@@ -61,7 +61,9 @@ describe("migrations", function () {
     const office = await Office.open(path);
     open.push(office.store.database);
     const { length } = PAYMENTS_BOOK.versions;
-    expect((await versions(office.store.database))["payments"]).to.equal(length).and.to.be.greaterThan(1);
+    expect((await versions(office.store.database))["payments"])
+      .to.equal(length)
+      .and.to.be.greaterThan(1);
     const [mandate] = await office.store.mandates();
     const payments = await office.store.payments(mandate!.mandate.agent, 1n, 9n);
     expect(payments.map(({ payment, logIndex }) => [payment.spent, logIndex])).to.deep.equal([

@@ -15,7 +15,14 @@ import {
   type SignedPayment,
   type Terms,
 } from "@bursar/protocol";
-import { Processor, receiptKey, Store, type MandateReader, type ProcessorOptions, type StoreOptions } from "@bursar/relayer";
+import {
+  Processor,
+  receiptKey,
+  Store,
+  type MandateReader,
+  type ProcessorOptions,
+  type StoreOptions,
+} from "@bursar/relayer";
 import { id, Wallet, type Signer } from "ethers";
 
 import { PayingAgent } from "../integration/rail.ts";

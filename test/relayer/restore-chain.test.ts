@@ -94,18 +94,21 @@ describe("restored books and a chain that knows more", function () {
     const dan = await newAgent();
     paid.ada.push(...(await desk.pay(ada, shop, 9)));
     const dans = await desk.pay(dan, shop, 2);
+    const eve = await newAgent();
     await desk.settler.run();
     paid.ben.push(...(await desk.pay(ben, shop, 1)));
     await desk.settler.run();
     paid.ada.push(...(await desk.pay(ada, shop, 1)));
     paid.ben.push(...(await desk.pay(ben, shop, 1)));
-    const told = [...paid.ada, ...paid.ben, ...dans];
+    const eves = await desk.pay(eve, shop, 1);
+    await (await rail.chain.registry.connect(rail.owner).revoke(eve.address, 1n)).wait();
+    const told = [...paid.ada, ...paid.ben, ...dans, ...eves];
     await desk.close();
 
     desk = await open("backup.db");
     await desk.processor.reconcile();
-    // The chain answers for 12, 3 and no payments; the books forgot Dan.
-    expect(await desk.processor.completeness()).to.deep.equal({ promised: 19, missing: 4 });
+    // The chain answers for 12 and 3 payments; the books forgot Dan and Eve.
+    expect(await desk.processor.completeness()).to.deep.equal({ promised: 20, missing: 5 });
     const planless = await desk.store.batch(planned!.id);
     expect(planless).to.include({ state: "failed" });
     expect(await desk.settler.run()).to.deep.equal([]);
@@ -114,31 +117,36 @@ describe("restored books and a chain that knows more", function () {
     ben.ledger.discard();
 
     // A mandate that is not known any more is taken up where the chain stands; agents need not have kept what is settled.
-    const { mandate, terms } = await rail.store.mandateOf(dan.address);
-    await desk.processor.register(mandate, terms);
-    expect(await desk.processor.completeness()).to.deep.equal({ promised: 19, missing: 2 });
+    for (const { address } of [dan, eve]) {
+      const { mandate, terms } = await rail.store.mandateOf(address);
+      await desk.processor.register(mandate, terms);
+    }
+    expect(await desk.processor.completeness()).to.deep.equal({ promised: 20, missing: 3 });
+    expect(await desk.processor.takeBack(eves)).to.deep.equal({ promised: 20, missing: 2 });
     await desk.processor.takeBack(paid.ada.slice(7));
-    expect(await desk.processor.takeBack(paid.ben.slice(2))).to.deep.equal({ promised: 19, missing: 0 });
+    expect(await desk.processor.takeBack(paid.ben.slice(2))).to.deep.equal({ promised: 20, missing: 0 });
+    expect((await refusalOf(() => desk.pay(eve, shop, 1))).code).to.equal("mandate-revoked");
     expect((await refusalOf(() => desk.pay(dan, shop, 1))).message).to.contain("The chain knows payments");
     dan.ledger.discard();
-    expect(await desk.processor.takeBack(dans)).to.deep.equal({ promised: 19, missing: 0 });
+    expect(await desk.processor.takeBack(dans)).to.deep.equal({ promised: 20, missing: 0 });
 
     for (const agent of [ada, ben, dan]) told.push(...(await desk.pay(agent, shop, 1)));
     expect(told.map(({ receipt }) => receipt.receipt.logIndex).sort((a, b) => Number(a - b))).to.deep.equal(
-      Array.from({ length: 22 }, (_, i) => BigInt(i)),
+      Array.from({ length: 23 }, (_, i) => BigInt(i)),
     );
     await desk.settler.run();
     for (const [agent, seq] of [
       [ada, 14n],
       [ben, 5n],
       [dan, 3n],
+      [eve, 1n],
     ] as const) {
       expect(await rail.chain.mandate(agent.address)).to.include({ seq, spent: seq });
       expect((await desk.processor.status(agent.address)).settled).to.include({ seq, spent: seq });
       expect(await desk.store.excluded(agent.address)).to.equal(null);
     }
     const scale = await rail.chain.escrow.unitScale(rail.token);
-    expect((await rail.chain.escrow.creditOf(rail.token, shop)) / scale).to.equal(22n);
+    expect((await rail.chain.escrow.creditOf(rail.token, shop)) / scale).to.equal(23n);
     await desk.close();
     desk = await open("backup.db");
     await desk.processor.reconcile();

@@ -72,7 +72,12 @@ describe("bursar with restored books", function () {
     expect(refused.err).to.contain("bursar: books-behind: ");
     expect((await bursar("receipts", "restore", join(folder, "headers.txt"))).out).to.match(/sequence-gap/);
     const files = ["cake.json", "headers.txt"].map((file) => join(folder, file));
-    expect(await answer("receipts", "restore", ...files)).to.deep.equal({ taken: 2, failed: [], promised: 4, missing: 1 });
+    expect(await answer("receipts", "restore", ...files)).to.deep.equal({
+      taken: 2,
+      failed: [],
+      promised: 4,
+      missing: 1,
+    });
 
     expect((await pay("bread")).code).to.equal(3);
     const unsure = await bursar("books", "accept-loss");

@@ -227,6 +227,15 @@ describe("books that were restored from a backup", function () {
     expect((await pay(office, agent, 1n)).receipt.receipt.logIndex).to.equal(1n);
   });
 
+  it("count against the budget what the chain has settled directly without them", async () => {
+    const office = await open();
+    const agent = await office.agent("Ada", { budget: 100n });
+    await office.store.setUnknownDirect(agent.address, 90n);
+    expect(await office.processor.status(agent.address)).to.include({ reserved: 90n, remaining: 10n });
+    expect((await refusalOf(() => agent.pay(SHOP, 11n))).code).to.equal("above-budget");
+    await agent.pay(SHOP, 10n);
+  });
+
   /** Another payment of the same agent under the same number. */
   async function rival(agent: PayingAgent, { payment, salt }: SignedPayment): Promise<SignedPayment> {
     const spent = payment.spent + 1n;

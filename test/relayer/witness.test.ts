@@ -1,14 +1,5 @@
 import { spawn } from "node:child_process";
-import {
-  closeSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
@@ -21,7 +12,10 @@ import { id } from "ethers";
 
 import { refusalOf } from "./office.ts";
 
-const receipt = (logIndex: bigint): { logIndex: bigint; digest: Hex } => ({ logIndex, digest: id(`${logIndex}`) as Hex });
+const receipt = (logIndex: bigint): { logIndex: bigint; digest: Hex } => ({
+  logIndex,
+  digest: id(`${logIndex}`) as Hex,
+});
 
 describe("a witness of receipts", function () {
   this.timeout(60_000);

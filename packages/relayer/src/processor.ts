@@ -230,11 +230,11 @@ export class Processor {
    * Takes up a mandate that stands open on chain and whose signed terms are `terms`. Repeating it changes nothing.
    * @throws {@link BursarError} `mandate-not-open`, `wrong-processor`, `terms-mismatch`, `policy-mismatch`,
    * `mandate-conflict` when another mandate of the same agent is known or stands on chain; `books-behind` when the
-   * chain has seen payments that these books do not know, unless they were put back and are being completed; with
-   * `replaces` what {@link replace} throws.
+   * chain has seen payments that these books do not know. Books that were put back and are being completed take up those
+   * too, and what is over, for the receipts that belong to it. With `replaces` what {@link replace} throws.
    */
   async register(mandate: Mandate, terms: Terms): Promise<MandateRecord> {
-    const { store, chain, key, domain } = this.#options;
+    const { store, chain, key, domain, now } = this.#options;
     assertPolicyAgrees(mandate);
     expectEqual(
       "terms-mismatch",
@@ -254,7 +254,8 @@ export class Processor {
       return known;
     }
     const onChain = await chain.mandate(mandate.agent);
-    if (onChain.state !== "open") {
+    const whole = await store.receipts.isWhole();
+    if (onChain.state !== "open" && (whole || onChain.state === "none")) {
       throw new BursarError(
         "mandate-not-open",
         `The mandate of ${mandate.agent} is ${onChain.state} on chain.`,
@@ -264,13 +265,13 @@ export class Processor {
     }
     expectSameMandate(mandate, onChain);
     const fresh = onChain.seq === 0n && onChain.directSpent === 0n;
-    if (!fresh && (await store.receipts.isWhole())) throw booksBehind(mandate.agent, onChain.seq, 0n);
+    if (!fresh && whole) throw booksBehind(mandate.agent, onChain.seq, 0n);
     const record: MandateRecord = {
       mandate,
       terms,
       unitScale: onChain.unitScale,
       settled: { base: onChain.base, seq: onChain.seq, spent: onChain.spent },
-      revokedAt: null,
+      revokedAt: onChain.state === "open" ? null : (onChain.revokedAt ?? now()),
       closesAt: onChain.closesAt,
     };
     await store.transact(async () => {
@@ -342,8 +343,8 @@ export class Processor {
       const { agent } = mandate;
       const onChain = await chain.mandate(agent);
       if (onChain.seq > settled.seq) await store.takeOver(agent, onChain);
-      const unknown = onChain.directSpent - (await store.knownDirect(agent));
-      if (unknown > 0n) await store.setUnknownDirect(agent, unknown);
+      const unknown = onChain.directSpent - (await store.sentDirect(agent));
+      await store.setUnknownDirect(agent, unknown > 0n ? unknown : 0n);
     }
     if (!whole) await store.receipts.seal();
   }
@@ -888,7 +889,8 @@ async function tailOf(store: Store, domain: Domain, { mandate, settled }: Mandat
   const { agent } = mandate;
   const start = startOf(domain, agent);
   const last = await store.lastPayment(agent);
-  if (settled.seq > (last?.payment.seq ?? 0n) && offsetOf(settled.seq) === 0n) return { position: pageStart(settled), salt: null };
+  if (settled.seq > (last?.payment.seq ?? 0n) && offsetOf(settled.seq) === 0n)
+    return { position: pageStart(settled), salt: null };
   if (!last) return { position: start, salt: null };
   const { seq, spent } = last.payment;
   const full = seq - offsetOf(seq);

@@ -38,10 +38,7 @@ export class ReceiptLog {
 
   /** So many receipts were given, whatever these books say. */
   async promise(receipts: bigint): Promise<void> {
-    await this.#db.run(
-      "UPDATE counter SET promised = ?1 WHERE promised < ?1 AND log_index < ?1",
-      Number(receipts),
-    );
+    await this.#db.run("UPDATE counter SET promised = ?1 WHERE promised < ?1 AND log_index < ?1", Number(receipts));
   }
 
   /** The next positions of lines and numbers of receipts; inside a transaction, they are nobody else's until its end. */
@@ -73,14 +70,16 @@ export class ReceiptLog {
   }
 
   async completeness(): Promise<Completeness> {
-    const row = await this.#db.get(`SELECT promised, log_index, (${KNOWN}) AS known, (${GIVEN_UP}) AS lost FROM counter`);
-    const promised = Math.max(Number(row!["promised"]), Number(row!["log_index"]));
-    const missing = Math.max(0, promised - Number(row!["known"]) - Number(row!["lost"]));
-    return { promised, missing };
+    const counter = await this.#db.get("SELECT promised, log_index FROM counter");
+    const [promised, next] = [Number(counter!["promised"]), Number(counter!["log_index"])];
+    if (promised <= next) return { promised: next, missing: 0 };
+    const row = await this.#db.get(`SELECT (${KNOWN}) AS known, (${GIVEN_UP}) AS lost`);
+    return { promised, missing: Math.max(0, promised - Number(row!["known"]) - Number(row!["lost"])) };
   }
 
   /** Goes on after the last receipt if none is missing. */
   async seal(): Promise<Completeness> {
+    if (await this.isWhole()) return this.completeness();
     return this.#db.transact(async () => {
       await this.#db.get("SELECT position FROM counter FOR UPDATE");
       const completeness = await this.completeness();

@@ -190,6 +190,8 @@ export async function startService(parts: ServiceParts): Promise<Service> {
   const directDomain = { chainId: domain.chainId, direct: chain.direct };
 
   await processor.reconcile();
+  const { promised, missing } = await processor.completeness();
+  if (missing > 0) logger.error({ promised, missing }, "receipts are missing in the books: nothing is signed");
   const server = createServer(processor, {
     place,
     keys: new ApiKeys(store.database, now),

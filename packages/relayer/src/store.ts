@@ -673,10 +673,11 @@ export class Store implements OutboxBook {
     return row as Awaited<ReturnType<Store["counts"]>>;
   }
 
-  /** Units of direct payments in these books that were not refused by the chain. */
-  async knownDirect(agent: Address): Promise<bigint> {
-    const row = await this.database.get("SELECT unknown_direct FROM mandate WHERE agent = ?", agent);
-    return (await this.reserved(agent)) - BigInt(row?.["unknown_direct"] ?? 0);
+  /** Units of the direct payments in these books that may have reached the chain. */
+  async sentDirect(agent: Address): Promise<bigint> {
+    return (
+      await this.database.all("SELECT amount FROM direct WHERE agent = ? AND status IN ('submitted', 'settled')", agent)
+    ).reduce((sum, row) => sum + BigInt(text(row, "amount")), 0n);
   }
 
   /** What is accepted and not settled, and how batches stand. */

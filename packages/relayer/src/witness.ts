@@ -85,4 +85,7 @@ function readRecord(file: number, turn: number): Witnessed | null {
 }
 
 const checksum = (bytes: Buffer): Buffer =>
-  createHash("sha256").update(bytes.subarray(0, CHECK)).digest().subarray(0, RECORD - CHECK);
+  createHash("sha256")
+    .update(bytes.subarray(0, CHECK))
+    .digest()
+    .subarray(0, RECORD - CHECK);

@@ -61,7 +61,14 @@ async function restoreReceipts(session: Session, output: Output, files: readonly
     { taken, failed, ...completeness },
     [
       `${taken} receipts are in the books. ${describe(completeness)}`,
-      ...(failed.length === 0 ? [] : [table(["agent", "not taken"], failed.map(({ agent, reason }) => [agent, reason]))]),
+      ...(failed.length === 0
+        ? []
+        : [
+            table(
+              ["agent", "not taken"],
+              failed.map(({ agent, reason }) => [agent, reason]),
+            ),
+          ]),
     ].join("\n"),
   );
 }
