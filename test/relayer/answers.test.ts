@@ -141,7 +141,7 @@ describe("answers to challenges", function () {
     await rail.provider.send("hardhat_mine", ["0x2"]);
     while (((await place()) ?? 0) < end) await setTimeout(50);
     await again.stop();
-    expect(ids.map((id) => sent(id))).to.deep.equal([1, 1, 1, 1, 1, 1]);
+    expect(await Promise.all(ids.map((id) => sent(id)))).to.deep.equal([1, 1, 1, 1, 1, 1]);
     const { slashed } = await rail.chain.processors.processorOf(rail.processorKey.address);
     expect(slashed).to.equal(false);
   });
