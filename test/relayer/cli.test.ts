@@ -157,6 +157,11 @@ describe("the command line", function () {
     ["batch"],
     ["settle"],
     ["answer"],
+    ["receipts"],
+    ["receipts", "restore"],
+    ["books"],
+    ["books", "check"],
+    ["books", "accept-loss"],
     ["payout"],
     ["status"],
     ["ledger"],
@@ -385,7 +390,7 @@ describe("the command line", function () {
     };
     await inBatch(null);
     const lost = await bursar("answer");
-    expect(lost.code).to.equal(1);
+    expect(lost.code).to.equal(3);
     expect(lost.out)
       .to.match(/^0 challenges answered, 1 not\n/)
       .and.to.contain(agent);

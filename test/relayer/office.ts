@@ -15,7 +15,14 @@ import {
   type SignedPayment,
   type Terms,
 } from "@bursar/protocol";
-import { Processor, receiptKey, Store, type MandateReader, type ProcessorOptions } from "@bursar/relayer";
+import {
+  Processor,
+  receiptKey,
+  Store,
+  type MandateReader,
+  type ProcessorOptions,
+  type StoreOptions,
+} from "@bursar/relayer";
 import { id, Wallet, type Signer } from "ethers";
 
 import { PayingAgent } from "../integration/rail.ts";
@@ -73,7 +80,16 @@ export class Office {
   }
 
   static async open(path = ":memory:", overrides: Partial<ProcessorOptions> = {}): Promise<Office> {
-    const store = await Store.open(await storeUrl(path), { now: () => office.clock });
+    return Office.at(await storeUrl(path), overrides);
+  }
+
+  /** On a database of the caller's choice. */
+  static async at(
+    url: string,
+    overrides: Partial<ProcessorOptions> = {},
+    options: Pick<StoreOptions, "patience" | "connections"> = {},
+  ): Promise<Office> {
+    const store = await Store.open(url, { now: () => office.clock, ...options });
     const office: Office = new Office(store, overrides);
     return office;
   }

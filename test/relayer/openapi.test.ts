@@ -107,6 +107,9 @@ describe("the OpenAPI document", function () {
     const own = { headers: { authorization: await accessOf(agent.wallet, rail.domain, rail.now()) } };
     await fits("POST /payments/check", "/payments/check", body(payment));
     await fits("POST /payments", "/payments", body(payment));
+    const receipt = await rail.processor.accept(payment);
+    await fits("POST /receipts", "/receipts", body({ receipts: [{ payment, receipt }] }));
+    await fits("POST /receipts", "/receipts", body({ receipts: [] }));
     await fits("POST /payments", "/payments", body({ ...payment, salt: 1n }));
     await fits("POST /payments", "/payments", body({}));
     await fits("POST /payments", "/payments", { body: "<pay/>", headers: { "content-type": "application/xml" } });

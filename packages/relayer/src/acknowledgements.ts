@@ -28,13 +28,24 @@ export class Acknowledgements {
     this.#options = options;
   }
 
-  /** Answers each revocation that is final and unanswered. @throws {@link BursarError} `chain-unavailable` */
+  /**
+   * Answers each revocation that is final and unanswered.
+   * @throws {@link BursarError} `chain-unavailable`; `books-behind` after all others, when books that were put back cannot
+   * tell one of them its last payment.
+   */
   async run(): Promise<void> {
     const { store, now } = this.#options;
+    let behind: BursarError | null = null;
     for (const { mandate, revokedAt, closesAt } of await store.mandates()) {
       if (revokedAt === null || closesAt <= now() || this.#done.has(mandate.agent)) continue;
-      if (await this.#answer(mandate.agent)) this.#done.add(mandate.agent);
+      try {
+        if (await this.#answer(mandate.agent)) this.#done.add(mandate.agent);
+      } catch (error) {
+        if (!(error instanceof BursarError) || error.code !== "books-behind") throw error;
+        behind = error;
+      }
     }
+    if (behind !== null) throw behind;
   }
 
   async #answer(agent: Address): Promise<boolean> {
@@ -44,6 +55,7 @@ export class Acknowledgements {
     const { state, base } = await chain.mandate(agent);
     if (state !== "revoked") return state === "closed" || state === "fallback";
     if (!(await outbox.begun(job)) && (await chain.registry.acknowledgementOf(agent)).acknowledged) return true;
+    await processor.expectWhole(agent);
     const { accepted, reserved } = await processor.status(agent);
     const head: Hex = (await processor.last(agent))?.payment.head ?? headHex(base);
     const data = chain.registry.interface.encodeFunctionData("acknowledge", [agent, accepted.seq, head, reserved]);

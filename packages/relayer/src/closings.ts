@@ -69,13 +69,14 @@ export class Closings {
 
   /**
    * Takes the owner's word and stops the agent. Repeating it changes nothing and tells how far it has come.
-   * @throws {@link BursarError} `mandate-unknown`, `signature-*`, `chain-unavailable`; `mandate-closed`; `close-mismatch`
+   * @throws {@link BursarError} `mandate-unknown`, `signature-*`, `chain-unavailable`; `books-behind`; `mandate-closed`; `close-mismatch`
    * unless it names the last payment that was accepted.
    */
   async request(close: Close, signature: Hex): Promise<Closing> {
     const { store, processor, chain } = this.#options;
     const { agent, seq } = close;
     const { mandate } = await store.mandateOf(agent);
+    await processor.expectWhole(agent);
     const ownerSignature = await ownerSigned(
       chain.provider,
       mandate.owner,
@@ -119,6 +120,7 @@ export class Closings {
       return;
     }
     if (onChain.seq < seq || onChain.directSpent < (await store.reserved(agent))) return;
+    if (!(await processor.isWhole(agent))) return;
     const processorSignature = key.sign(hashClose(processor.domain, { agent, seq }));
     const data = chain.registry.interface.encodeFunctionData("closeTogether", [
       agent,

@@ -24,6 +24,8 @@ export interface Engine extends Queries {
   readonly name: "sqlite" | "postgres";
   /** The present in Unix seconds, as an expression. */
   readonly clock: string;
+  /** Connections made so far: each may have led to another server, or to books that were put back. */
+  readonly connections: number;
   begin(): Promise<Transaction>;
   /** Within a transaction: waits until no other one holds the same name. */
   lock(transaction: Queries, name: string): Promise<void>;
@@ -68,6 +70,11 @@ export class Database implements Queries {
     return this.#engine.clock;
   }
 
+  /** Connections made so far, see {@link Engine.connections}. */
+  get connections(): number {
+    return this.#engine.connections;
+  }
+
   /** Runs `work` in one transaction, or in the one that is open around it: all of it is on disk afterwards, or none. */
   async transact<T>(work: () => Promise<T>): Promise<T> {
     const scope = this.#scope();
@@ -106,15 +113,20 @@ export class Database implements Queries {
   }
 
   /**
-   * Brings the tables of books to their newest version; to be called before they are used.
-   * @throws BursarError `store-unavailable` when a later program has changed them.
+   * Brings the tables of books to their newest version, or changes nothing; to be called before they are used.
+   * @throws BursarError `store-unavailable` when a later program has changed them, or tables that are not Bursar's are in
+   * the way.
    */
   async open(books: readonly Book[]): Promise<void> {
-    await this.exclusively("migration", async () => {
-      const { transaction } = this.#scope();
-      await this.#engine.create(transaction!, VERSIONS);
-      for (const book of books) await this.#migrate(book, transaction!);
-    });
+    try {
+      await this.exclusively("migration", async () => {
+        const { transaction } = this.#scope();
+        await this.#engine.create(transaction!, VERSIONS);
+        for (const book of books) await this.#migrate(book, transaction!);
+      });
+    } catch (error) {
+      throw error instanceof BursarError ? error : unfit(error as Error);
+    }
   }
 
   async #migrate({ name, versions }: Book, transaction: Queries): Promise<void> {
@@ -159,6 +171,15 @@ const VERSIONS = "CREATE TABLE IF NOT EXISTS book (name TEXT PRIMARY KEY, versio
 
 /** `(?, ?, ?)` for as many values. */
 export const list = (count: number): string => `(${Array.from({ length: count }, () => "?").join(", ")})`;
+
+function unfit({ message }: Error): BursarError {
+  return new BursarError(
+    "store-unavailable",
+    `The database cannot be brought to this version, and nothing was changed: ${message}`,
+    {},
+    "Give Bursar a database of its own, empty or written by it.",
+  );
+}
 
 function tooNew(name: string, version: number, known: number): BursarError {
   return new BursarError(

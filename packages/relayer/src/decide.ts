@@ -59,7 +59,7 @@ export interface Circumstances {
 export function decide(proposal: Proposal, circumstances: Circumstances, hashPage?: PageHash): LedgerTail {
   assertAmount(proposal.payment.line.amount);
   judge(factsOf(proposal.payment.line, circumstances));
-  return follow(proposal, circumstances.tail, hashPage);
+  return followLedger(proposal, circumstances.tail, hashPage);
 }
 
 /**
@@ -103,8 +103,11 @@ function factsOf({ payee, amount }: Pick<Line, "payee" | "amount">, circumstance
   };
 }
 
-/** The head must be the one that the circuit will compute, else the payment could never settle. */
-function follow({ payment, salt }: Proposal, tail: LedgerTail, hashPage?: PageHash): LedgerTail {
+/**
+ * The head must be the one that the circuit will compute, else the payment could never settle.
+ * @throws BursarError `sequence-gap`, `spent-mismatch`, `head-mismatch`
+ */
+export function followLedger({ payment, salt }: Proposal, tail: LedgerTail, hashPage?: PageHash): LedgerTail {
   const { seq, spent } = tail.position;
   if (payment.seq !== seq + 1n) {
     throw new BursarError(

@@ -12,7 +12,7 @@ const types: pg.CustomTypesConfig = {
 export interface PostgresOptions {
   /** Connections at once; 8 unless given. */
   readonly connections?: number;
-  /** Milliseconds until a connection that is not answered counts as lost; 5,000 unless given. */
+  /** Milliseconds for a connection or a statement, after which the database counts as lost; 5,000 unless given. */
   readonly patience?: number;
 }
 
@@ -20,7 +20,10 @@ export interface PostgresOptions {
 export class PostgresEngine implements Engine {
   readonly name = "postgres";
   readonly clock = "CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp())) AS BIGINT)";
+  connections = 0;
   readonly #pool: pg.Pool;
+  /** Transactions that take their time, such as changes of tables. */
+  readonly #patient = new WeakSet<Queries>();
 
   /** @param url - `postgres://user:password@host:port/database`. */
   constructor(url: string, { connections = 8, patience = 5_000 }: PostgresOptions = {}) {
@@ -28,48 +31,61 @@ export class PostgresEngine implements Engine {
       connectionString: url,
       max: connections,
       connectionTimeoutMillis: patience,
+      statement_timeout: patience,
+      // A server that lives says so itself, and first.
+      query_timeout: patience + ANSWER,
+      // Whoever stops in the middle of a transaction does not stop all others.
+      idle_in_transaction_session_timeout: 2 * patience,
+      // What is committed is on disk, whatever the server's own setting.
+      options: "-c synchronous_commit=on",
       keepAlive: true,
       application_name: "bursar",
       types,
     });
     // An idle connection that ends is replaced at its next use.
     this.#pool.on("error", () => undefined);
+    this.#pool.on("connect", () => ++this.connections);
   }
 
   async begin(): Promise<Transaction> {
-    const client = await this.#reach(() => this.#pool.connect());
-    const lost = (): void => undefined;
-    client.on("error", lost);
+    const client = await reach(() => this.#pool.connect());
+    let broken: Error | undefined;
+    const onError = (error: Error): void => {
+      broken ??= error;
+    };
+    client.on("error", onError);
     let open = true;
-    const end = (broken?: Error): void => {
+    const end = (): void => {
       open = false;
-      client.off("error", lost);
+      client.off("error", onError);
       client.release(broken);
     };
-    const statements = this.#statements(client);
+    const statements = this.#statements(client, onError);
     try {
       await statements.run("BEGIN");
     } catch (error) {
-      end(error as Error);
+      broken ??= error as Error;
+      end();
       throw error;
     }
-    return {
-      ...statements,
+    return Object.assign(statements, {
       commit: async () => {
-        await statements.run("COMMIT");
+        const { command } = await reach(() => client.query("COMMIT"), onError);
         end();
+        if (command !== "COMMIT") throw new Error(`the transaction was ended by ${command}`);
       },
+      // A connection that does not answer is dropped, and its transaction with it.
       rollback: async () => {
         if (!open) return;
-        await client.query("ROLLBACK").then(
-          () => end(),
-          (error: unknown) => end(error as Error),
-        );
+        if (broken === undefined) await client.query("ROLLBACK").catch(onError);
+        end();
       },
-    };
+    });
   }
 
   async lock(transaction: Queries, name: string): Promise<void> {
+    this.#patient.add(transaction);
+    await transaction.run("SET LOCAL statement_timeout = 0");
     await transaction.get("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", name);
   }
 
@@ -93,56 +109,68 @@ export class PostgresEngine implements Engine {
     return this.#pool.end();
   }
 
-  #statements(on: pg.Pool | pg.PoolClient): Queries {
+  #statements(on: pg.Pool | pg.PoolClient, lost?: (error: Error) => void): Queries {
     const ask = async (sql: string, values: Value[]): Promise<Columns[]> => {
-      const { name, text } = prepared(sql);
-      const { rows } = await this.#reach(() => on.query<Columns>({ name, text, values }));
-      return rows;
+      const query = { ...prepared(sql), values, ...(this.#patient.has(statements) ? { query_timeout: HOURS } : {}) };
+      return (await reach(() => on.query<Columns>(query), lost)).rows;
     };
-    return {
+    const statements: Queries = {
       run: async (sql, ...values) => {
         await ask(sql, values);
       },
       get: async (sql, ...values) => (await ask(sql, values))[0],
       all: (sql, ...values) => ask(sql, values),
     };
-  }
-
-  /** @throws BursarError `store-unavailable` when no answer comes; what was not committed did not happen. */
-  async #reach<T>(work: () => Promise<T>): Promise<T> {
-    try {
-      return await work();
-    } catch (error) {
-      if (!isLost(error)) throw error;
-      throw new BursarError(
-        "store-unavailable",
-        `The database does not answer: ${(error as Error).message}`,
-        {},
-        "Try again later: the same request gets the same answer.",
-      );
-    }
+    return statements;
   }
 }
 
-/** Classes of SQLSTATE: connection exception, insufficient resources, operator intervention. */
-const LOST_CLASSES = ["08", "53", "57"];
-/** Codes of sockets. */
-const LOST_CODES = [
-  "ECONNREFUSED",
-  "ECONNRESET",
-  "EPIPE",
-  "ETIMEDOUT",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  "ENETUNREACH",
-  "EHOSTUNREACH",
+/** Milliseconds that an answer takes to come. */
+const ANSWER = 1_000;
+const HOURS = 2 ** 31 - 1;
+
+/**
+ * @param lost - told when the connection is good for nothing more.
+ * @throws BursarError `store-unavailable` when no answer comes, or another transaction is in the way. A commit without an
+ * answer may have happened: whoever asks again finds out.
+ */
+async function reach<T>(work: () => Promise<T>, lost?: (error: Error) => void): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const isLostNow = isLost(error);
+    if (isLostNow) lost?.(error as Error);
+    if (!isLostNow && !isInTheWay(error)) throw error;
+    throw new BursarError(
+      "store-unavailable",
+      `The database does not answer: ${(error as Error).message}`,
+      {},
+      "Try again later: the same request gets the same answer.",
+    );
+  }
+}
+
+/**
+ * Classes of SQLSTATE and codes of sockets: connection exception, insufficient resources, operator intervention; a server
+ * that became a read-only standby, a session that idled in its transaction.
+ */
+const LOST = [
+  ...["08", "53", "57P", "58", "25006", "25P03"],
+  ...["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "ENOTFOUND", "EAI_AGAIN", "ENETUNREACH", "EHOSTUNREACH"],
 ];
+/** Statements that were prepared before the tables changed, or by somebody else on a shared connection. */
+const LOST_MESSAGES =
+  /connection terminated|timeout exceeded when trying to connect|read timeout|not queryable|cached plan must not change|prepared statement "[^"]*" (does not|already) exist/i;
+/** Serialisation failure, deadlock, a lock or a statement that took too long: the connection is good. */
+const IN_THE_WAY = ["40001", "40P01", "55P03", "57014"];
 
 function isLost(error: unknown): boolean {
   const { code, message } = error as { code?: unknown; message?: string };
-  if (typeof code === "string")
-    return LOST_CODES.includes(code) || (code.length === 5 && LOST_CLASSES.includes(code.slice(0, 2)));
-  return /connection terminated|timeout exceeded when trying to connect|not queryable/i.test(message ?? "");
+  return LOST.some((start) => String(code).startsWith(start)) || LOST_MESSAGES.test(message ?? "");
+}
+
+function isInTheWay(error: unknown): boolean {
+  return IN_THE_WAY.includes(String((error as { code?: unknown }).code));
 }
 
 const PREPARED = new Map<string, { name: string; text: string }>();

@@ -5,12 +5,14 @@ import {
   hashPayment,
   hashReceipt,
   hashRevocation,
+  headHex,
   holdOf,
   offsetOf,
   payeesHash,
   signWithKey,
   startOf,
   termsHash,
+  verifyPaid,
   verifySignature,
   type Address,
   type DirectPayment,
@@ -21,6 +23,7 @@ import {
   type Line,
   type Mandate,
   type PageHash,
+  type Payment,
   type Receipt,
   type Revocation,
   type SignedPayment,
@@ -28,7 +31,7 @@ import {
   type Terms,
 } from "@bursar/protocol";
 
-import { decide, decideDirect, narrow, type Circumstances, type LedgerTail } from "./decide.ts";
+import { decide, decideDirect, followLedger, narrow, type Circumstances, type LedgerTail } from "./decide.ts";
 import { silent, type ProcessorEvents } from "./events.ts";
 import type {
   AcceptedPayment,
@@ -43,8 +46,10 @@ import type {
   Refusal,
 } from "./records.ts";
 import type { PayeeGate } from "./payee-gate.ts";
+import type { Completeness } from "./receipt-log.ts";
 import { Spending } from "./spending.ts";
 import type { Decisions, LockedMandate, Store } from "./store.ts";
+import type { Witness } from "./witness.ts";
 
 /** What the chain says of a mandate. */
 export interface MandateOnChain extends Omit<Mandate, "agent" | "payees"> {
@@ -101,6 +106,12 @@ export interface PaymentView extends Receipt {
   transaction: Hex | null;
 }
 
+/** What is handed back to books that have lost it. */
+export interface HandedBack {
+  readonly payment: SignedPayment;
+  readonly receipt: SignedReceipt;
+}
+
 /** The key behind receipts. It must sign deterministically (RFC 6979), since a receipt is signed again and not stored. */
 export interface ReceiptKey {
   readonly address: Address;
@@ -127,6 +138,8 @@ export interface ProcessorOptions {
   /** Computes page hashes; the protocol's own unless a faster one is at hand. */
   hashPage?: PageHash;
   events?: ProcessorEvents;
+  /** Remembers apart from the books which receipts were told; without it nobody notices books that were put back. */
+  witness?: Pick<Witness, "last" | "note"> | undefined;
   /** Seconds that this clock may be behind the chain's, 60 unless given; null on a local chain, whose clock runs ahead. */
   maxSkew?: bigint | null;
   /** Asked for each authenticated payment before it is decided; throws `too-many-requests` to hold an agent back. */
@@ -178,8 +191,8 @@ export class Processor {
   readonly #options: ProcessorOptions;
   readonly #events: ProcessorEvents;
   readonly #accounts = new Map<Address, KeptAccount>();
-  /** Mandates whose chain knows more than these books: nothing is signed for them. */
-  readonly #fenced = new Set<Address>();
+  /** Connections to the database when the books were last held against the witness. */
+  #held = 0;
   /** Seconds by which the chain's last final block is ahead of this machine's clock. */
   #behind = 0n;
   #pending: Pending[] = [];
@@ -217,10 +230,11 @@ export class Processor {
    * Takes up a mandate that stands open on chain and whose signed terms are `terms`. Repeating it changes nothing.
    * @throws {@link BursarError} `mandate-not-open`, `wrong-processor`, `terms-mismatch`, `policy-mismatch`,
    * `mandate-conflict` when another mandate of the same agent is known or stands on chain; `books-behind` when the
-   * chain has seen payments that these books do not know; with `replaces` what {@link replace} throws.
+   * chain has seen payments that these books do not know. Books that were put back and are being completed take up those
+   * too, and what is over, for the receipts that belong to it. With `replaces` what {@link replace} throws.
    */
   async register(mandate: Mandate, terms: Terms): Promise<MandateRecord> {
-    const { store, chain, key, domain } = this.#options;
+    const { store, chain, key, domain, now } = this.#options;
     assertPolicyAgrees(mandate);
     expectEqual(
       "terms-mismatch",
@@ -240,7 +254,8 @@ export class Processor {
       return known;
     }
     const onChain = await chain.mandate(mandate.agent);
-    if (onChain.state !== "open") {
+    const whole = await store.receipts.isWhole();
+    if (onChain.state !== "open" && (whole || onChain.state === "none")) {
       throw new BursarError(
         "mandate-not-open",
         `The mandate of ${mandate.agent} is ${onChain.state} on chain.`,
@@ -249,17 +264,19 @@ export class Processor {
       );
     }
     expectSameMandate(mandate, onChain);
-    if (onChain.seq > 0n || onChain.directSpent > 0n) throw booksBehind(mandate.agent, onChain.seq, 0n);
+    const fresh = onChain.seq === 0n && onChain.directSpent === 0n;
+    if (!fresh && whole) throw booksBehind(mandate.agent, onChain.seq, 0n);
     const record: MandateRecord = {
       mandate,
       terms,
       unitScale: onChain.unitScale,
       settled: { base: onChain.base, seq: onChain.seq, spent: onChain.spent },
-      revokedAt: null,
+      revokedAt: onChain.state === "open" ? null : (onChain.revokedAt ?? now()),
       closesAt: onChain.closesAt,
     };
     await store.transact(async () => {
       await store.addMandate(record);
+      if (onChain.directSpent > 0n) await store.setUnknownDirect(mandate.agent, onChain.directSpent);
       if (terms.replaces !== undefined) await this.replace(terms.replaces, mandate.agent);
     });
     return record;
@@ -299,6 +316,7 @@ export class Processor {
    */
   async refresh(): Promise<void> {
     const { store, chain, now } = this.#options;
+    if (!(await store.receipts.isWhole())) await this.reconcile();
     const { upTo, time, revoked } = await chain.revocations((await store.cursor(REVOCATIONS)) ?? 0);
     this.#behind = time - now();
     const mine = await Promise.all(revoked.map(({ agent }) => store.mandate(agent)));
@@ -311,16 +329,95 @@ export class Processor {
   }
 
   /**
-   * Holds the books against the chain, at start. Where the chain has settled more than the books know, as after a restore
-   * from an old backup, nothing more is signed for that mandate: it could contradict a receipt that was given before.
+   * Holds the books against what this process has told and against the chain, at start. What the chain has settled
+   * without them, as before a restore from a backup, is taken over. As long as receipts are missing nothing is signed for
+   * anybody: it could contradict one of them.
+   * @throws BursarError `books-conflict` when the books hold another history than was told.
    */
   async reconcile(): Promise<void> {
     const { store, chain, now } = this.#options;
-    for (const { mandate, closesAt } of await store.mandates()) {
-      if (closesAt <= now()) continue;
-      const onChain = await chain.mandate(mandate.agent);
-      if (onChain.seq > (await this.tail(mandate.agent)).position.seq) this.#fenced.add(mandate.agent);
+    await this.#holdAgainstWitness();
+    const whole = await store.receipts.isWhole();
+    for (const { mandate, settled, closesAt } of await store.mandates()) {
+      if (whole && closesAt <= now()) continue;
+      const { agent } = mandate;
+      const onChain = await chain.mandate(agent);
+      if (onChain.seq > settled.seq) await store.takeOver(agent, onChain);
+      const unknown = onChain.directSpent - (await store.sentDirect(agent));
+      await store.setUnknownDirect(agent, unknown > 0n ? unknown : 0n);
     }
+    if (!whole) await store.receipts.seal();
+  }
+
+  /**
+   * Takes back payments with the receipts that were given for them, of books that have lost them: as they were, in the order
+   * of each ledger. What the books hold already changes nothing.
+   * @returns how many receipts are still missing.
+   * @throws {@link BursarError} `mandate-unknown`, `receipt-*`, `signature-*`; `sequence-gap`, `spent-mismatch` or
+   * `head-mismatch` for a payment that does not follow; `sequence-taken` or `books-conflict` for one in whose place the books
+   * hold another. Then nothing of all is taken.
+   */
+  async takeBack(handed: readonly HandedBack[]): Promise<Completeness> {
+    const { store, domain, key } = this.#options;
+    for (const { payment, receipt } of handed) {
+      await store.signed(payment.agent);
+      const { settleBy } = receipt.receipt;
+      const expected = { domain, ...payment.payment.line, processor: key.address, now: settleBy - 1n };
+      verifyPaid({ domain, payment, receipt }, expected);
+    }
+    const agents = [...new Set(handed.map(({ payment }) => payment.agent))].sort();
+    await store.transact(async () => {
+      await store.lockMandates(agents);
+      for (const one of handed) await this.#takeBack(one);
+    });
+    return store.receipts.seal();
+  }
+
+  async #takeBack({ payment: request, receipt: { receipt } }: HandedBack): Promise<void> {
+    const { store, domain, hashPage, settleWithin } = this.#options;
+    const { agent, payment, signature, salt, hold } = request;
+    const { logIndex, settleBy } = receipt;
+    const digest = hashPayment(domain, payment);
+    const earlier = await store.payment(agent, payment.seq);
+    if (earlier?.digest === digest && earlier.logIndex === logIndex) return;
+    if (earlier?.digest === digest) throw numberedTwice(agent, receipt, earlier);
+    if (earlier) throw sequenceTaken(payment.seq, digest, earlier);
+    const record = await store.mandateOf(agent);
+    if (hold !== undefined) {
+      expectHeld(record, payment.line.payee, hold);
+      await store.addHold(payment.line.payee, hold.payee);
+    }
+    followLedger({ payment, salt }, pageStartIn(record, payment) ?? (await tailOf(store, domain, record)), hashPage);
+    const { settled } = record;
+    if (payment.seq === settled.seq && payment.spent !== settled.spent) throw otherSettled(agent, payment, settled);
+    const acceptedAt = settleBy - settleWithin;
+    await store.recordAgain({ agent, payment, signature, digest, salt, logIndex, settleBy, acceptedAt });
+  }
+
+  /** Gives up the receipts that are missing; see `bursar books accept-loss`. @returns how many there were. */
+  async acceptLoss(): Promise<number> {
+    return this.#options.store.receipts.giveUp(this.#options.now());
+  }
+
+  /** How many receipts were given, and how many of them are missing. */
+  async completeness(): Promise<Completeness> {
+    return this.#options.store.receipts.completeness();
+  }
+
+  /**
+   * To be asked before anything is signed that says how far a mandate's ledger goes.
+   * @throws BursarError `books-behind`
+   */
+  async expectWhole(agent: Address): Promise<void> {
+    await this.#options.store.receipts.expectWhole();
+    const { record, tail } = await this.#account(agent);
+    expectUpToChain(record, tail);
+  }
+
+  /** Whether the books know every payment of a mandate, see {@link expectWhole}. */
+  async isWhole(agent: Address): Promise<boolean> {
+    const { record, tail } = await this.#account(agent);
+    return record.settled.seq <= tail.position.seq && (await this.#options.store.receipts.isWhole());
   }
 
   /**
@@ -348,6 +445,7 @@ export class Processor {
     const { agent, payment } = request;
     const digest = await this.#authenticate(request);
     const outside = await this.#outside(agent, { payee: request.hold?.payee ?? payment.line.payee });
+    await this.#options.store.receipts.expectWhole();
     const account = await this.#account(agent);
     (await this.#earlier(account, request, digest)) ?? (await this.#decide(account, request, outside));
     return { remaining: account.record.mandate.budget - payment.spent - account.reserved };
@@ -378,6 +476,7 @@ export class Processor {
   async checkDirect(direct: DirectPayment): Promise<void> {
     await this.#authenticateDirect(direct);
     const outside = await this.#outside(direct.agent, direct);
+    await this.#options.store.receipts.expectWhole();
     (await this.#earlierDirect(direct)) ??
       (await this.#decideDirect(await this.#account(direct.agent), direct, outside));
   }
@@ -418,8 +517,10 @@ export class Processor {
 
   /** The agent's own last payment and its signature: they prove the {@link tail}. */
   async last(agent: Address): Promise<Pick<SignedPayment, "payment" | "signature"> | null> {
+    const { settled } = await this.#options.store.mandateOf(agent);
     const last = await this.#options.store.lastPayment(agent);
-    return last === undefined ? null : { payment: last.payment, signature: last.signature };
+    if (last === undefined || last.payment.seq < settled.seq) return null;
+    return { payment: last.payment, signature: last.signature };
   }
 
   /** The receipt of a payment accepted before, if there is one. */
@@ -497,13 +598,39 @@ export class Processor {
   async #commit(group: readonly Pending[]): Promise<void> {
     const began = performance.now();
     try {
-      const { answers, recorded, kept } = await this.#options.store.transact(() => this.#decideAll(group));
+      const { answers, recorded, kept } = await this.#decided(group);
+      const last = recorded.payments.at(-1);
+      if (last !== undefined) this.#options.witness?.note(last);
       this.#keep(kept);
       this.#events.committed(group.length, performance.now() - began);
       for (const answer of answers) answer(recorded);
     } catch (failure) {
       for (const { reject } of group) reject(failure);
+      // Where the database does not answer, nobody waits for the next to try in vain.
+      if (failure instanceof BursarError && failure.code === "store-unavailable") {
+        for (const { reject } of this.#pending.splice(0)) reject(failure);
+      }
     }
+  }
+
+  /** Each new connection may lead to books that were put back: they are held against the witness before they are written. */
+  async #decided(group: readonly Pending[]) {
+    const { store } = this.#options;
+    for (;;) {
+      if (store.database.connections !== this.#held) await this.#holdAgainstWitness();
+      const decided = await store.transact(async () =>
+        store.database.connections === this.#held ? this.#decideAll(group) : null,
+      );
+      if (decided !== null) return decided;
+    }
+  }
+
+  async #holdAgainstWitness(): Promise<void> {
+    const { store, witness } = this.#options;
+    const { connections } = store.database;
+    const last = witness?.last ?? null;
+    if (last !== null && !(await store.receipts.holds(last))) await store.receipts.promise(last.logIndex + 1n);
+    this.#held = connections;
   }
 
   /** Decides one request after the other, each on what the ones before it leave, and records all of them. */
@@ -587,12 +714,7 @@ export class Processor {
     const earlier = drafted === undefined ? await this.#options.store.payment(agent, payment.seq) : undefined;
     const taken = drafted ?? earlier;
     if (!taken || taken.digest === digest) return earlier;
-    throw new BursarError(
-      "sequence-taken",
-      `Payment ${payment.seq} was already signed for ${taken.payment.line.amount} to ${taken.payment.line.payee}.`,
-      { value: digest, limit: taken.digest },
-      "Never sign two payments with one number: read the ledger's tail and use the next one.",
-    );
+    throw sequenceTaken(payment.seq, digest, taken);
   }
 
   async #decide(
@@ -681,7 +803,7 @@ export class Processor {
     hold?: HoldFor,
   ): Promise<Circumstances & { profile: PayeeProfile | undefined }> {
     const { store, now, impossible = [], maxSkew = 60n } = this.#options;
-    const { agent, token } = record.mandate;
+    const { token } = record.mandate;
     const limited = record.terms.hosts.length + record.terms.categories.length > 0;
     if (maxSkew !== null && this.#behind > maxSkew) {
       throw new BursarError(
@@ -691,7 +813,7 @@ export class Processor {
         "Try again later; the operator has to set the clock.",
       );
     }
-    if (this.#fenced.has(agent)) throw booksBehind(agent, null, tail.position.seq);
+    expectUpToChain(record, tail);
     expectHeld(record, payee, hold);
     if (hold !== undefined) expectCollects(hold.payee, [token, ...impossible]);
     return {
@@ -716,7 +838,7 @@ export class Processor {
     const spending = new Spending(record.terms);
     const since = Spending.since(record.terms, now());
     if (since !== null) for (const spend of await store.spends(agent, since)) spending.add(spend);
-    return { record, tail: await tailOf(store, domain, agent), reserved: await store.reserved(agent), spending };
+    return { record, tail: await tailOf(store, domain, record), reserved: await store.reserved(agent), spending };
   }
 
   /** A refusal that carries the agent's own signature is kept: people read it, and a conflict is evidence. */
@@ -734,8 +856,9 @@ export class Processor {
   }
 
   /** Signatures are deterministic (RFC 6979), so the receipt need not be stored to be the same for ever. */
-  #receipt({ agent, payment, settleBy, logIndex }: AcceptedPayment): SignedReceipt {
-    const { key, domain } = this.#options;
+  #receipt({ agent, payment, digest, settleBy, logIndex }: AcceptedPayment): SignedReceipt {
+    const { key, domain, witness } = this.#options;
+    witness?.note({ logIndex, digest });
     const { seq, head, line } = payment;
     const receipt: Receipt = { agent, seq, ...line, head, settleBy, logIndex };
     return { receipt, signature: key.sign(hashReceipt(domain, receipt)) };
@@ -761,16 +884,43 @@ function nonceUsed({ digest, nonce }: DirectPayment, earlier: DirectPayment): Bu
 
 const REVOCATIONS = "revocations";
 
-/** The tail of a ledger, from the payments in the books. */
-async function tailOf(store: Store, domain: Domain, agent: Address): Promise<LedgerTail> {
+/** The tail of a ledger, from the payments in the books, or from the chain where that has settled whole pages without them. */
+async function tailOf(store: Store, domain: Domain, { mandate, settled }: MandateRecord): Promise<LedgerTail> {
+  const { agent } = mandate;
   const start = startOf(domain, agent);
   const last = await store.lastPayment(agent);
+  if (settled.seq > (last?.payment.seq ?? 0n) && offsetOf(settled.seq) === 0n)
+    return { position: pageStart(settled), salt: null };
   if (!last) return { position: start, salt: null };
   const { seq, spent } = last.payment;
   const full = seq - offsetOf(seq);
-  const base = full === 0n ? start.base : await store.headAt(agent, full);
+  const base = full === 0n ? start.base : await baseAt(store, agent, settled, full);
   const lines = (await store.payments(agent, full + 1n, seq)).map(({ payment }) => payment.line);
   return { position: { seq, spent, base, lines }, salt: full === seq ? null : last.salt };
+}
+
+/** The hash of the page that ends with payment `seq`; the chain knows that of the last page it has settled. */
+async function baseAt(store: Store, agent: Address, settled: MandateRecord["settled"], seq: bigint): Promise<Hex> {
+  return seq === settled.seq - offsetOf(settled.seq) ? headHex(settled.base) : store.headAt(agent, seq);
+}
+
+const pageStart = ({ base, seq, spent }: MandateRecord["settled"]): LedgerTail["position"] => ({
+  ...{ seq, spent, base: headHex(base), lines: [] },
+});
+
+/**
+ * Where a ledger goes on of which the chain has settled more than the books know: at the page in which the chain stands. The
+ * total before it is the payment's own word, which the chain's total confirms where it stands.
+ */
+function pageStartIn({ settled }: MandateRecord, { seq, spent, line }: Payment): LedgerTail | null {
+  const before = settled.seq - offsetOf(settled.seq);
+  if (before === 0n || before === settled.seq || seq !== before + 1n) return null;
+  return { position: pageStart({ base: settled.base, seq: before, spent: spent - line.amount }), salt: null };
+}
+
+/** @throws BursarError `books-behind` where the chain has settled payments that the books do not know. */
+function expectUpToChain({ mandate, settled }: MandateRecord, { position }: LedgerTail): void {
+  if (settled.seq > position.seq) throw booksBehind(mandate.agent, settled.seq, position.seq);
 }
 
 /** @throws BursarError `payee-impossible` for a hold that could never pay anyone. */
@@ -811,12 +961,38 @@ function expectHeld({ mandate, terms }: MandateRecord, account: Address, hold: H
   );
 }
 
-function booksBehind(agent: Address, onChain: bigint | null, known: bigint): BursarError {
+function sequenceTaken(seq: bigint, digest: Hex, taken: Pick<AcceptedPayment, "payment" | "digest">): BursarError {
+  const { amount, payee } = taken.payment.line;
+  return new BursarError(
+    "sequence-taken",
+    `Payment ${seq} was already signed for ${amount} to ${payee}.`,
+    { value: digest, limit: taken.digest },
+    "Never sign two payments with one number: read the ledger's tail and use the next one.",
+  );
+}
+
+function numberedTwice(agent: Address, { seq, logIndex }: Receipt, earlier: AcceptedPayment): BursarError {
+  return new BursarError(
+    "books-conflict",
+    `Payment ${seq} of ${agent} was given receipt ${logIndex}, and receipt ${earlier.logIndex} after that was given up.`,
+    { value: earlier.logIndex, limit: logIndex },
+  );
+}
+
+function otherSettled(agent: Address, { seq, spent }: Payment, settled: MandateRecord["settled"]): BursarError {
+  return new BursarError(
+    "books-conflict",
+    `The chain has settled ${settled.spent} units up to payment ${seq} of ${agent}; this one says ${spent}.`,
+    { value: spent, limit: settled.spent },
+  );
+}
+
+function booksBehind(agent: Address, onChain: bigint, known: bigint): BursarError {
   return new BursarError(
     "books-behind",
     `The chain knows payments of ${agent} that this processor's books do not.`,
-    { value: onChain ?? "more", limit: known },
-    "The operator has to restore the books; until then ask the owner for a new mandate.",
+    { value: known, limit: onChain },
+    "Hand back its receipts (POST /receipts), or ask the owner for a new mandate.",
   );
 }
 

@@ -124,9 +124,23 @@ ${OUTBOX_SCHEMA}CREATE TABLE cursor (
 `;
 
 /** The earliest promise to each agent whose payments are in no batch is one step into an index. */
-const SECOND = `
+const PAYMENTS_WAITING = `
 DROP INDEX payment_unbatched;
 CREATE INDEX payment_waiting ON payment (agent, settle_by, seq) WHERE batch IS NULL;
 `;
 
-export const PAYMENTS_BOOK: Book = { name: "payments", versions: [FIRST, SECOND] };
+/**
+ * How many receipts were ever given, as far as it is known from elsewhere than these books; receipts that were given up;
+ * and units of each mandate that the chain has settled on the direct rail without the books knowing.
+ */
+const RECEIPTS_PROMISED = `
+ALTER TABLE counter ADD COLUMN promised INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mandate ADD COLUMN unknown_direct TEXT NOT NULL DEFAULT '0';
+CREATE TABLE loss (
+  id INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL,
+  receipts INTEGER NOT NULL
+) STRICT;
+`;
+
+export const PAYMENTS_BOOK: Book = { name: "payments", versions: [FIRST, PAYMENTS_WAITING, RECEIPTS_PROMISED] };

@@ -35,6 +35,7 @@ import { Rounds } from "./rounds.ts";
 import { SettledCheck } from "./settled-check.ts";
 import { availableCircuits, Settler, type BatchProver, type Circuit } from "./settler.ts";
 import type { Store } from "./store.ts";
+import type { Witness } from "./witness.ts";
 
 /** What an operator decides. */
 export interface ServiceConfig {
@@ -104,6 +105,8 @@ export interface ServiceParts {
   readonly chain: Chain;
   readonly provider: JsonRpcApiProvider;
   readonly store: Store;
+  /** What this process has told, kept apart from the books; see {@link Witness}. */
+  readonly witness?: Witness;
   /** Signs receipts and sends transactions: the mandates' processor, with money for gas. */
   readonly signer: BaseWallet;
   readonly prover: BatchProver & InclusionProver;
@@ -161,6 +164,7 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     gate: await payeeGateOf(chain, now),
     hashPage: await loadPageHash(),
     events: metrics,
+    witness: parts.witness,
     maxSkew: config.maxSkew,
     admit: (agent) => rate.admit(agent),
     now,
@@ -208,6 +212,8 @@ export async function startService(parts: ServiceParts): Promise<Service> {
   const directDomain = { chainId: domain.chainId, direct: chain.direct };
 
   await processor.reconcile();
+  const { promised, missing } = await processor.completeness();
+  if (missing > 0) logger.error({ promised, missing }, "receipts are missing in the books: nothing is signed");
   const server = createServer(processor, {
     place,
     keys: new ApiKeys(store.database, now),

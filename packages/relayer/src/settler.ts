@@ -217,6 +217,7 @@ export class Settler {
   async settled(id: number): Promise<SettledBatch> {
     const { store } = this.#options;
     const batch = await this.#batch(id);
+    if (batch.rows.length === 0) throw unknownRows(id);
     const rows = await replay(store, batch);
     return { circuit: this.#circuit(batch.circuit), parts: rows, statement: this.#layOut(batch.circuit, rows) };
   }
@@ -253,6 +254,16 @@ export class Settler {
 
 /** Seconds before the first settle-by from which on a batch waits for nothing. */
 const URGENT = 1_800n;
+
+/** Of a batch that other books have settled: see `Store.takeOver`. */
+function unknownRows(id: number): BursarError {
+  return new BursarError(
+    "books-behind",
+    `Batch ${id} was settled by books that were lost: what else was in it is not known.`,
+    { value: id },
+    "Bring back the books that settled it.",
+  );
+}
 
 const UNFINISHED = ["planned", "proving", "proved", "submitted"] as const;
 

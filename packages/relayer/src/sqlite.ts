@@ -5,6 +5,7 @@ import { SqliteFile } from "./sqlite-file.ts";
 export class SqliteEngine implements Engine {
   readonly name = "sqlite";
   readonly clock = "unixepoch()";
+  readonly connections = 1;
   readonly #file: SqliteFile;
   /** The end of the last transaction that was begun. */
   #last: Promise<void> = Promise.resolve();

@@ -13,6 +13,8 @@ import { BOOKS } from "./books.ts";
 import { list, type Columns, type Database, type Value } from "./database.ts";
 import { openDatabase } from "./open-database.ts";
 import { addTransaction, transactionsAt, transactionsOf, transactionsSince, type OutboxBook } from "./outbox-book.ts";
+import type { PostgresOptions } from "./postgres.ts";
+import { ReceiptLog } from "./receipt-log.ts";
 import type {
   AcceptedPayment,
   BatchRecord,
@@ -44,7 +46,7 @@ const decode = (json: string): unknown =>
     typeof item === "string" && /^\d+n$/.test(item) ? BigInt(item.slice(0, -1)) : item,
   );
 
-export interface StoreOptions {
+export interface StoreOptions extends PostgresOptions {
   /** Unix seconds; the machine's clock unless given. */
   now?: () => bigint;
   /** Seconds after a receipt's settle-by until its payment can be claimed; 2 h unless given. */
@@ -76,6 +78,7 @@ export interface Decisions {
  */
 export class Store implements OutboxBook {
   readonly database: Database;
+  readonly receipts: ReceiptLog;
   readonly #now: () => bigint;
   readonly #grace: bigint;
   readonly #signed = new Map<Address, Signed>();
@@ -84,6 +87,7 @@ export class Store implements OutboxBook {
     this.#now = options.now ?? (() => BigInt(Math.floor(Date.now() / 1_000)));
     this.#grace = options.grace ?? 7_200n;
     this.database = database;
+    this.receipts = new ReceiptLog(database);
   }
 
   /**
@@ -92,7 +96,7 @@ export class Store implements OutboxBook {
    * @throws BursarError `store-unavailable`
    */
   static async open(url: string, options: StoreOptions = {}): Promise<Store> {
-    const database = openDatabase(url);
+    const database = openDatabase(url, options);
     try {
       await database.open(BOOKS);
     } catch (error) {
@@ -194,13 +198,59 @@ export class Store implements OutboxBook {
     );
   }
 
+  /** Where the chain stands; it never goes back. */
   async setSettled(agent: Address, settled: MandateRecord["settled"]): Promise<void> {
     await this.database.run(
-      "UPDATE mandate SET base = ?, seq = ?, spent = ? WHERE agent = ?",
+      "UPDATE mandate SET base = ?1, seq = ?2, spent = ?3 WHERE agent = ?4 AND seq <= ?2",
       settled.base.toString(),
       Number(settled.seq),
       settled.spent.toString(),
       agent,
+    );
+  }
+
+  /** Units settled on the direct rail that no line of these books is about. */
+  async setUnknownDirect(agent: Address, units: bigint): Promise<void> {
+    await this.database.run(
+      "UPDATE mandate SET unknown_direct = ?1, version = version + 1 WHERE agent = ?2 AND unknown_direct <> ?1",
+      units.toString(),
+      agent,
+    );
+  }
+
+  /**
+   * Takes over where the chain stands, for a mandate that other books have settled further. Batches that were to settle
+   * the same are given up, and what is settled goes into a batch of which nothing else is known.
+   */
+  async takeOver(agent: Address, settled: MandateRecord["settled"]): Promise<void> {
+    await this.transact(async () => {
+      await this.setSettled(agent, settled);
+      for (const { id, rows } of await this.batches(["planned", "proving", "proved"])) {
+        const overtaken = rows.some((row) => row.agent === agent && row.seq < settled.seq);
+        if (overtaken) await this.markFailed(id, "The chain has settled its payments already.");
+      }
+      await this.#gatherSettled(agent);
+    });
+  }
+
+  /** Puts payments up to the settled one that are in no batch into one that is settled. */
+  async #gatherSettled(agent: Address): Promise<void> {
+    const { mandate, settled } = await this.mandateOf(agent);
+    const waiting = await this.database.all(
+      "SELECT amount FROM payment WHERE agent = ? AND seq <= ? AND batch IS NULL",
+      agent,
+      Number(settled.seq),
+    );
+    if (waiting.length === 0) return;
+    const total = waiting.reduce((sum, row) => sum + BigInt(text(row, "amount")), 0n);
+    const plan = { circuit: "unknown", token: mandate.token, rows: [], payments: waiting.length, total };
+    const id = await this.addBatch({ ...plan, createdAt: this.#now() });
+    await this.database.run("UPDATE batch SET state = 'settled' WHERE id = ?", id);
+    await this.database.run(
+      "UPDATE payment SET batch = ? WHERE agent = ? AND seq <= ? AND batch IS NULL",
+      id,
+      agent,
+      Number(settled.seq),
     );
   }
 
@@ -263,7 +313,7 @@ export class Store implements OutboxBook {
     await this.#touch([...agents]);
     const lines = payments.length + directs.length + refusals.length;
     if (lines === 0) return { payments: [], directs: [] };
-    const next = await this.#count(lines, payments.length);
+    const next = await this.receipts.take(lines, payments.length);
     const numbered = payments.map((payment, i) => ({ ...payment, logIndex: BigInt(next.logIndex + i), batch: null }));
     await this.#insert(
       "payment",
@@ -280,6 +330,21 @@ export class Store implements OutboxBook {
       refusals.map((refusal) => refusalRow(refusal, next.position++)),
     );
     return { payments: numbered, directs: recorded };
+  }
+
+  /**
+   * Records a payment again under the number that its receipt has; inside {@link transact}.
+   * @throws BursarError `books-conflict` when another payment has that number.
+   */
+  async recordAgain(accepted: Omit<AcceptedPayment, "batch">): Promise<void> {
+    const { agent, payment, logIndex, digest } = accepted;
+    await this.receipts.holds({ logIndex, digest });
+    const { position, givenUp } = await this.receipts.takeBack(logIndex);
+    await this.#insert("payment", PAYMENT, [paymentRow({ ...accepted, batch: null }, position)]);
+    await this.#touch([agent]);
+    const { settled } = await this.mandateOf(agent);
+    if (payment.seq <= settled.seq) await this.#gatherSettled(agent);
+    else if (givenUp) await this.receipts.lose(this.#now(), -1);
   }
 
   async payment(agent: Address, seq: bigint): Promise<AcceptedPayment | undefined> {
@@ -428,10 +493,13 @@ export class Store implements OutboxBook {
 
   /** Units of direct payments that were not refused by the chain. */
   async reserved(agent: Address): Promise<bigint> {
-    return (await this.database.all("SELECT amount FROM direct WHERE agent = ? AND status <> 'failed'", agent)).reduce(
-      (sum, row) => sum + BigInt(text(row, "amount")),
-      0n,
-    );
+    return (
+      await this.database.all(
+        `SELECT amount FROM direct WHERE agent = ?1 AND status <> 'failed'
+         UNION ALL SELECT unknown_direct AS amount FROM mandate WHERE agent = ?1`,
+        agent,
+      )
+    ).reduce((sum, row) => sum + BigInt(text(row, "amount")), 0n);
   }
 
   async refusals(agent: Address): Promise<Refusal[]> {
@@ -626,6 +694,7 @@ export class Store implements OutboxBook {
     await this.transact(async () => {
       await this.database.run("UPDATE batch SET state = 'failed', error = ? WHERE id = ?", error, id);
       await this.database.run("UPDATE payment SET batch = NULL WHERE batch = ?", id);
+      for (const { agent } of (await this.batch(id))?.rows ?? []) await this.#gatherSettled(agent);
     });
   }
 
@@ -636,6 +705,13 @@ export class Store implements OutboxBook {
               (SELECT COUNT(*) FROM direct) AS directs`,
     );
     return row as Awaited<ReturnType<Store["counts"]>>;
+  }
+
+  /** Units of the direct payments in these books that may have reached the chain. */
+  async sentDirect(agent: Address): Promise<bigint> {
+    return (
+      await this.database.all("SELECT amount FROM direct WHERE agent = ? AND status IN ('submitted', 'settled')", agent)
+    ).reduce((sum, row) => sum + BigInt(text(row, "amount")), 0n);
   }
 
   /** What is accepted and not settled, and how batches stand. */
@@ -688,16 +764,6 @@ export class Store implements OutboxBook {
       `UPDATE mandate SET version = version + 1 WHERE agent IN ${list(agents.length)}`,
       ...agents,
     );
-  }
-
-  /** The first of so many positions and numbers of receipts. */
-  async #count(lines: number, receipts: number): Promise<{ position: number; logIndex: number }> {
-    const row = await this.database.get(
-      "UPDATE counter SET position = position + ?, log_index = log_index + ? RETURNING position, log_index",
-      lines,
-      receipts,
-    );
-    return { position: Number(row!["position"]) - lines, logIndex: Number(row!["log_index"]) - receipts };
   }
 
   async #insert(table: string, columns: readonly string[], rows: readonly Value[][]): Promise<void> {

@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import {
   AgentLedger,
   BursarError,
+  ERRORS,
   formatAmount,
   headHex,
   holdOf,
@@ -343,7 +344,8 @@ export async function pay(
       `Accepted: payment ${payment.seq} of ${formatAmount(amount)} to ${payee}; settles by ${time(answer.receipt.settleBy)}.`,
     );
   } catch (error) {
-    if (error instanceof BursarError && error.code !== "chain-unavailable") {
+    // What is not decided yet is sent again as it is.
+    if (error instanceof BursarError && ERRORS[error.code].status < 500) {
       ledger.discard();
       keep(path, ledger);
     }
@@ -570,6 +572,7 @@ export async function serve(session: Session, output: Output, options: ServeOpti
       chain: session.chain,
       provider: session.provider,
       store: await session.store(),
+      witness: session.witness(),
       signer: await session.account("processor"),
       prover,
       alarms,

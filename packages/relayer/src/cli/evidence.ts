@@ -49,7 +49,12 @@ export interface DeliveryOptions {
   out?: string;
 }
 
-const paidSchema = z.object({ domain: domainSchema, payment: signedPaymentSchema, receipt: signedReceiptSchema });
+/** What an agent keeps of a payment. */
+export const paidSchema = z.object({
+  domain: domainSchema,
+  payment: signedPaymentSchema,
+  receipt: signedReceiptSchema,
+});
 
 /** A payment with its receipt: of this machine's books, or of a file that an agent or a payee kept. */
 export async function makeEvidence(

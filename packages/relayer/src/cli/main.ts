@@ -8,6 +8,7 @@ import type { LedgerFilter } from "../records.ts";
 import { addAnswerCommand } from "./answers.ts";
 import { addArbiterCommands } from "./arbiters.ts";
 import { addBondCommands } from "./bonds.ts";
+import { addBookCommands } from "./books.ts";
 import { addExitCommands } from "./closings.ts";
 import { addDisputeCommands } from "./disputes.ts";
 import { addIntentCommands } from "./intents.ts";
@@ -174,6 +175,7 @@ function build(output: Output): Command {
     .description("bring every unfinished batch to its end on chain; resumes after a crash")
     .action(within((session) => commands.settle(session, output)));
   addAnswerCommand(program, { output, within });
+  addBookCommands(program, { output, within, confirm: confirm(output) });
   program
     .command("payout <payee>")
     .description("pay a payee what it has been credited; anyone may")

@@ -17,6 +17,7 @@ import { Processor, receiptKey } from "../processor.ts";
 import { payeeGateOf } from "../service.ts";
 import { availableCircuits, Settler, type BatchProver } from "../settler.ts";
 import { Store } from "../store.ts";
+import { Witness } from "../witness.ts";
 
 export interface SessionOptions {
   /** JSON-RPC URLs of nodes of the chain, the preferred ones first. */
@@ -52,6 +53,7 @@ export class Session {
   /** What an operator should know of the chain. */
   readonly alarms: Alarms;
   #store: Promise<Store> | undefined;
+  #witness: Witness | undefined;
 
   private constructor(options: SessionOptions, connection: Awaited<ReturnType<typeof connect>>, alarms: Alarms) {
     this.options = options;
@@ -70,6 +72,7 @@ export class Session {
 
   async close(): Promise<void> {
     await (await this.#store)?.close();
+    this.#witness?.close();
     this.provider.destroy();
   }
 
@@ -100,10 +103,18 @@ export class Session {
   store(): Promise<Store> {
     if (!this.#store) {
       mkdirSync(this.options.home, { recursive: true, mode: 0o700 });
-      const file = join(this.options.home, `processor-${this.chainId}-${this.rail.registry.slice(2, 10)}.db`);
-      this.#store = Store.open(this.options.database ?? file);
+      this.#store = Store.open(this.options.database ?? this.#file("processor", "db"));
     }
     return this.#store;
+  }
+
+  /** What this machine has told, kept apart from the books. */
+  witness(): Witness {
+    return (this.#witness ??= Witness.open(this.#file("witness", "log")));
+  }
+
+  #file(name: string, kind: string): string {
+    return join(this.options.home, `${name}-${this.chainId}-${this.rail.registry.slice(2, 10)}.${kind}`);
   }
 
   async processor(): Promise<Processor> {
@@ -112,7 +123,9 @@ export class Session {
     const { domain, chain } = this;
     const store = await this.store();
     const gate = await payeeGateOf(chain, now);
-    return new Processor({ domain, store, chain, key, settleWithin, impossible: chain.contracts, gate, now });
+    const witness = this.witness();
+    const impossible = chain.contracts;
+    return new Processor({ domain, store, chain, key, settleWithin, impossible, gate, witness, now });
   }
 
   /** The one sender of the processor's transactions. */

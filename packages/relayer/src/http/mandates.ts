@@ -53,7 +53,14 @@ export function mandateRoutes(processor: Processor, readers: Readers): Routes {
           body: registrationSchema,
           answer: registeredSchema,
           status: 201,
-          errors: ["mandate-not-open", "wrong-processor", "terms-mismatch", "policy-mismatch", "mandate-conflict"],
+          errors: [
+            "mandate-not-open",
+            "wrong-processor",
+            "terms-mismatch",
+            "policy-mismatch",
+            "mandate-conflict",
+            "books-behind",
+          ],
         }),
       },
       async (request, reply) => {

@@ -35,6 +35,8 @@ const REFUSALS = [
   "above-daily-limit",
   "above-allowance",
   "too-many-requests",
+  "books-behind",
+  "store-unavailable",
 ] as const;
 
 const STATUSES = ["accepted", "batched", "proving", "submitted", "settled", "claimable", "failed"] as const;

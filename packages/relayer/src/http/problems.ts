@@ -31,9 +31,14 @@ export function readJsonOnly(server: FastifyInstance): void {
 }
 
 /** What is wrong on the operator's side: the words of these errors are for the log. */
-const OPERATORS: ReadonlySet<ErrorCode> = new Set(["chain-unavailable", "key-missing", "key-corrupt"]);
+const OPERATORS: ReadonlySet<ErrorCode> = new Set([
+  "chain-unavailable",
+  "store-unavailable",
+  "key-missing",
+  "key-corrupt",
+]);
 
-/** Callers are not told where the chain is asked or keys are kept. */
+/** Callers are not told where the chain is asked, or where books and keys are kept. */
 export function withoutPlaces(error: BursarError): BursarError {
   const { code } = error;
   if (!OPERATORS.has(code)) return error;

@@ -12,6 +12,7 @@ import { mandateRoutes } from "./mandates.ts";
 import type { Metrics } from "./metrics.ts";
 import { paymentRoutes } from "./payments.ts";
 import { answerProblems, readJsonOnly } from "./problems.ts";
+import { receiptRoutes } from "./receipts.ts";
 import { REFUSAL, type Routes } from "./route.ts";
 import { answerBadBytes, answerBadUrl } from "./unreadable.ts";
 
@@ -83,6 +84,7 @@ export function createServer(processor: Processor, options: ServerOptions = {}):
       publicRoutes(processor, place),
       mandateRoutes(processor, readers),
       paymentRoutes(processor, readers),
+      receiptRoutes(processor),
       ledgerRoutes(processor, readers),
       ...routes.map((group) => group(readers)),
     ];

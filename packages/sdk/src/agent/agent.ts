@@ -5,6 +5,7 @@ import {
   DELIVERY_HEADER,
   hashPayment,
   holdOf,
+  offsetOf,
   parseAddress,
   parseWire,
   requestRef,
@@ -42,9 +43,11 @@ import {
   type LedgerEntry,
   type LedgerFilter,
   type MandateStatus,
+  type Outcome,
   type PaymentStatus,
 } from "./processor-client.ts";
 import { provenTail } from "./proven-tail.ts";
+import { memoryReceipts, type ReceiptBook } from "./receipt-book.ts";
 import { PATIENCE, surroundings, type Patience, type Surroundings } from "./surroundings.ts";
 import { lineKey, Unclaimed } from "./unclaimed.ts";
 
@@ -71,6 +74,8 @@ export interface Bought {
 export interface AgentSettings extends AgentHooks {
   /** Where the ledger is kept: memory unless given, see {@link LedgerBook}. */
   readonly book?: LedgerBook;
+  /** Where receipts are kept until they are settled: memory unless given, see {@link ReceiptBook}. */
+  readonly receipts?: ReceiptBook;
   /** What counts as low, see `onLow`. */
   readonly lowAt?: Money;
   /** Bytes of a request's body that are kept in memory; 4 MiB unless given. */
@@ -138,12 +143,16 @@ const PAGE = 100;
 /** The processor's and the agent's ledgers have come apart. */
 const OUT_OF_STEP: readonly ErrorCode[] = ["sequence-gap", "sequence-taken", "spent-mismatch", "head-mismatch"];
 
+/** What a processor says whose books were put back to an earlier time. */
+const BEHIND: readonly ErrorCode[] = ["books-behind", "mandate-unknown"];
+
 /** Nobody knows yet whether the payment counts. */
 const UNDECIDED: readonly ErrorCode[] = [
   "processor-unavailable",
   "receipt-invalid",
   "receipt-mismatch",
   "receipt-too-long",
+  "books-behind",
 ];
 
 /**
@@ -160,6 +169,7 @@ export class Agent {
   readonly #key: AgentKey;
   readonly #client: ProcessorClient;
   readonly #ledger: KeptLedger;
+  readonly #receipts: ReceiptBook;
   readonly #hooks: AgentHooks;
   readonly #lowAt: bigint | null;
   readonly #maxBody: number;
@@ -184,6 +194,7 @@ export class Agent {
     this.terms = terms;
     this.#key = key;
     this.#ledger = new KeptLedger(domain, this.address, key, book ?? memoryBook());
+    this.#receipts = options.receipts ?? memoryReceipts();
     this.#hooks = options;
     this.#lowAt = lowAt === undefined ? null : units("lowAt", lowAt);
     this.#maxBody = maxBody ?? MAX_BODY;
@@ -295,13 +306,16 @@ export class Agent {
   }
 
   /**
-   * How the mandate stands at its processor; what is reserved there is counted by {@link remaining} from then on.
+   * How the mandate stands at its processor; what is reserved there is counted by {@link remaining} from then on, and
+   * receipts of settled pages are kept no more.
    *
    * @throws BursarError `mandate-unknown`, `unauthorised`, `processor-unavailable`
    */
   async sync(signal?: AbortSignal): Promise<MandateStatus> {
     const status = await this.#client.mandate(this.address, await this.#accessHeader(), signal);
     this.#reserved = status.reserved;
+    const { seq } = status.settled;
+    await this.#receipts.forget(seq - offsetOf(seq) + 1n);
     return status;
   }
 
@@ -334,7 +348,8 @@ export class Agent {
 
   /**
    * Reads the ledger back from the processor after its book was lost, and keeps it once it is verified: the head is
-   * computed again from the processor's lines with the agent's own salts, and the agent's own signature must be on it.
+   * computed again from the processor's lines with the agent's own salts, and the agent's own signature must be on it. A
+   * processor whose books were put back to an earlier time gets back what the agent has receipts for.
    *
    * @throws BursarError `head-mismatch`, `signature-*`, `receipt-*` when the tail is not proven; `books-behind` when the
    * processor knows less than the agent has receipts for.
@@ -396,13 +411,17 @@ export class Agent {
   ): Promise<PaidRequest> {
     const payment = await this.#sign(draft, extras);
     await this.#ledger.keep(ledger, extras);
-    const outcome = await this.#client.pay(payment, signal);
+    let outcome = await this.#client.pay(payment, signal);
+    if (isBehind(outcome) && (await this.#handBack(signal))) outcome = await this.#client.pay(payment, signal);
     if ("refusal" in outcome) {
+      // Books that were put back may have known this very payment: it stays, and is sent again before any other.
+      if (outcome.refusal.code === "books-behind") throw outcome.refusal;
       ledger.discard();
       await this.#ledger.keep(ledger);
       throw outcome.refusal;
     }
     const paid = { domain: this.domain, payment, receipt: this.#verified(payment, outcome.answer) };
+    await this.#receipts.add(paid);
     ledger.commit();
     await this.#ledger.keep(ledger);
     this.#tellPaid(paid, this.#left(ledger));
@@ -479,7 +498,33 @@ export class Agent {
     }
   }
 
-  async #recover(ledger: AgentLedger, { trustProcessor = false, signal }: Recovery): Promise<AgentLedger> {
+  /**
+   * Hands back to a processor whose books were put back to an earlier time what it has forgotten of this mandate, and the
+   * mandate itself if need be.
+   * @returns whether there was anything.
+   */
+  async #handBack(signal: AbortSignal | undefined): Promise<boolean> {
+    const kept = await this.#receipts.all();
+    if (kept.length === 0) return false;
+    await this.#client.register(this.mandate, this.terms, signal);
+    const { settled, accepted } = await this.#client.mandate(this.address, await this.#accessHeader(), signal);
+    const known = settled.seq > accepted.seq ? settled.seq - offsetOf(settled.seq) : accepted.seq;
+    const lost = kept.filter(({ payment }) => payment.payment.seq > known);
+    await this.#client.handBack(lost, signal);
+    return lost.length > 0;
+  }
+
+  async #recover(ledger: AgentLedger, recovery: Recovery): Promise<AgentLedger> {
+    try {
+      return await this.#readBack(ledger, recovery);
+    } catch (error) {
+      const behind = error instanceof BursarError && BEHIND.includes(error.code);
+      if (!behind || !(await this.#handBack(recovery.signal))) throw error;
+      return this.#readBack(ledger, recovery);
+    }
+  }
+
+  async #readBack(ledger: AgentLedger, { trustProcessor = false, signal }: Recovery): Promise<AgentLedger> {
     const access = await this.#accessHeader();
     const tail = await this.#client.tail(this.address, access, signal);
     const receiptHead = async (seq: bigint): Promise<Hex | null> => {
@@ -575,6 +620,10 @@ export class Agent {
   #tell(hook: () => void): void {
     queueMicrotask(hook);
   }
+}
+
+function isBehind(outcome: Outcome): boolean {
+  return "refusal" in outcome && BEHIND.includes(outcome.refusal.code);
 }
 
 function refOfPurchase(ref: string | undefined, request: PaidRequestTarget | undefined): Hex {

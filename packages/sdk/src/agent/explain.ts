@@ -23,6 +23,7 @@ const LATER: readonly ErrorCode[] = [
   "settlement-pending",
   "exposure-exceeded",
   "shutting-down",
+  "books-behind",
 ];
 
 /**

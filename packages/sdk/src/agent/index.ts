@@ -17,4 +17,5 @@ export { freshKey, openKey, sealKey, type AgentKey, type SessionKey } from "./ke
 export { openMandate, type OpeningMandate, type OpenMandateOptions, type WaitOptions } from "./open-mandate.ts";
 export { PaidNotServed } from "./paid-fetch.ts";
 export type { LedgerEntry, LedgerFilter, MandateStatus, PaymentStatus, ProcessorInfo } from "./processor-client.ts";
+export { memoryReceipts, type ReceiptBook } from "./receipt-book.ts";
 export type { Patience, Surroundings } from "./surroundings.ts";

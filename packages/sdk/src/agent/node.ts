@@ -1,11 +1,12 @@
 import { randomBytes } from "node:crypto";
-import { link, mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { appendFile, link, mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout } from "node:timers/promises";
 
 import { inTurn, type LedgerBook } from "./book.ts";
 import { freshKey, openKey, sealKey, type SessionKey } from "./key.ts";
+import { readPaid, writePaid, type ReceiptBook } from "./receipt-book.ts";
 
 /** Milliseconds between two looks at a lock that another process holds. */
 const LOCK_INTERVAL = 20;
@@ -59,6 +60,31 @@ export function fileBook(path: string): LedgerBook {
         } finally {
           lock.close();
         }
+      }),
+  };
+}
+
+/**
+ * A book of receipts in a file (mode 0600), one line of JSON each; `bursar receipts restore` reads it too. It is not synced
+ * with each payment: it is needed only when the processor loses the same payments at the same time.
+ */
+export function fileReceipts(path: string): ReceiptBook {
+  const turn = inTurn();
+  const all = async () => readPaid((await readText(path)) ?? "");
+  return {
+    add: (paid) =>
+      turn(async () => {
+        await mkdir(dirname(resolve(path)), { recursive: true, mode: 0o700 });
+        await appendFile(path, writePaid(paid), { mode: 0o600 });
+      }),
+    all: () => turn(all),
+    forget: (seq) =>
+      turn(async () => {
+        const before = await all();
+        const kept = before.filter(({ payment }) => payment.payment.seq >= seq);
+        if (kept.length === before.length) return;
+        await writeDurably(`${path}.new`, kept.map(writePaid).join(""));
+        await rename(`${path}.new`, path);
       }),
   };
 }

@@ -19,7 +19,9 @@ import {
   type Hex,
   type Intent,
   type Mandate,
+  type PaidRequest,
   type SignedPayment,
+  type Terms,
 } from "@bursar/protocol";
 import { z } from "zod";
 
@@ -138,9 +140,14 @@ interface Sent {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Receipts in one request. */
+const HANDED_BACK = 25;
+
 /** Answers that say nothing about what was sent. */
 const UNDECIDED: readonly number[] = [408, 425];
 const UNDECIDED_CODES: readonly ErrorCode[] = ["too-many-requests", "shutting-down"];
+/** It comes with 503, and the agent itself can help. */
+const BEHIND: ErrorCode = "books-behind";
 
 /** A processor's HTTP API. What is not an answer is asked again with the same bytes. */
 export class ProcessorClient {
@@ -208,6 +215,19 @@ export class ProcessorClient {
     return "refusal" in outcome ? outcome : { ...outcome, ...parseWire(checkSchema, outcome.answer) };
   }
 
+  /** Takes up the mandate, which stands open on chain. */
+  async register(mandate: Mandate, terms: Terms, signal?: AbortSignal): Promise<void> {
+    await this.#ask("POST", "/mandates", { body: { mandate, terms }, signal });
+  }
+
+  /** Hands back payments with their receipts, in the order of the ledger. */
+  async handBack(paid: readonly PaidRequest[], signal?: AbortSignal): Promise<void> {
+    for (let from = 0; from < paid.length; from += HANDED_BACK) {
+      const receipts = paid.slice(from, from + HANDED_BACK).map(({ payment, receipt }) => ({ payment, receipt }));
+      await this.#ask("POST", "/receipts", { body: { receipts }, signal });
+    }
+  }
+
   pay(signed: SignedPayment, signal?: AbortSignal): Promise<Outcome> {
     return this.send("POST", "/payments", { body: signed, signal });
   }
@@ -259,7 +279,8 @@ function outcomeOf(status: number, text: string): Outcome | string {
   const body = jsonOf(text);
   if (status >= 200 && status < 300) return body === undefined ? `${status} without JSON` : { answer: body };
   const problem = problemSchema.safeParse(body).data;
-  if (problem === undefined || status < 400 || status >= 500 || UNDECIDED.includes(status)) {
+  const silent = status < 400 || (status >= 500 && problem?.code !== BEHIND) || UNDECIDED.includes(status);
+  if (problem === undefined || silent) {
     return `${status} ${problem?.detail ?? ""}`.trim();
   }
   const known = Object.hasOwn(ERRORS, problem.code) ? (problem.code as ErrorCode) : null;
