@@ -47,6 +47,8 @@ describe("migrations", function () {
     await books.run("ALTER TABLE counter DROP COLUMN promised");
     await books.run("ALTER TABLE mandate DROP COLUMN unknown_direct");
     await books.run("DROP TABLE loss");
+    await books.run("DROP INDEX payment_waiting");
+    await books.run("CREATE INDEX payment_unbatched ON payment (agent, seq) WHERE batch IS NULL");
     await books.run("UPDATE book SET version = 1 WHERE name = 'payments'");
     await office.store.close();
   }

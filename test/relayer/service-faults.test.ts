@@ -312,15 +312,15 @@ describe("the service when something goes wrong", function () {
 
   it("says when it last settled, and what waits", async () => {
     expect(await metric("bursar_last_settlement_timestamp_seconds")).to.equal("0");
-    const busy = await start({ settleEvery: 1 });
+    await service.stop();
+    service = await start({ settleEvery: 1 });
     const agent = await rail.open();
     await agent.pay(SHOP.address as Address, 5n);
-    const read = async (): Promise<string> => (await fetch(`${busy.metricsUrl!}/metrics`)).text();
+    const read = async (): Promise<string> => (await fetch(`${service.metricsUrl!}/metrics`)).text();
     while (/^bursar_last_settlement_timestamp_seconds 0$/m.test(await read())) await setTimeout(100);
     const [, at] = /^bursar_last_settlement_timestamp_seconds (\d+)$/m.exec(await read())!;
     expect(Math.abs(Number(at) - Number(rail.now()))).to.be.lessThan(60);
     expect(await read()).to.match(/^bursar_batches\{state="settled"\} [1-9]/m);
-    await busy.stop();
   });
 
   async function access(reader: Signer & { address: string }): Promise<string> {

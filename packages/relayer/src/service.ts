@@ -248,6 +248,7 @@ export async function startService(parts: ServiceParts): Promise<Service> {
   const rounds = new Rounds({
     chores: [
       { name: REFRESH, every: 1_000, run: () => processor.refresh().then(() => metrics.chainAnswers(true)) },
+      { name: "balance", every: 60_000, run: () => reach(() => outbox.watchBalance()) },
       ...[
         { name: "acknowledgements", every: 1_000, run: () => acknowledgements.run() },
         { name: "closings", every: 5_000, run: () => closings.run() },
@@ -255,7 +256,6 @@ export async function startService(parts: ServiceParts): Promise<Service> {
         { name: "intents", every: 5_000, run: () => intents.resume() },
         { name: "direct", every: 1_000, run: () => direct.run() },
         { name: "settlements", every: 60_000, run: () => settled.run() },
-        { name: "balance", every: 60_000, run: () => reach(() => outbox.watchBalance()) },
         ...(config.settleEvery === 0
           ? []
           : [
