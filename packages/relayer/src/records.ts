@@ -92,6 +92,21 @@ export interface BatchRecord {
   error: string | null;
 }
 
+/** What a processor owes the chain. */
+export interface Backlog {
+  /** Payments of the proved rail that are accepted and not settled, and their sum in units. */
+  readonly payments: number;
+  readonly units: bigint;
+  /** Unix seconds: when the first of them was accepted, and when the first of them is to be settled. */
+  readonly oldest: bigint | null;
+  readonly due: bigint | null;
+  /** How many of them have waited as long as was asked for. */
+  readonly older: readonly number[];
+  /** Payments of the direct rail without an end. */
+  readonly directs: number;
+  readonly batches: Readonly<Record<BatchState, number>>;
+}
+
 export interface OutboxEntry {
   id: number;
   /** What the transaction is for, such as `batch:7`: all transactions of a job do the same, and one of them is mined. */

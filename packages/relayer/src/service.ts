@@ -136,11 +136,11 @@ const PATIENCE = 10_000;
 export async function startService(parts: ServiceParts): Promise<Service> {
   const { config, chain, provider, store, signer, prover, logger, now, alarms = new Alarms() } = parts;
   await expectWithin(config.settleWithin, chain);
-  const metrics = new Metrics(store, now);
-  alarms.listen((alarm, over) => tellAlarm(alarm, over, metrics, logger));
   const sender = signer.address as Address;
   const lease = new Lease({ database: store.database, name: `sending as ${sender} on chain ${chain.rail.chainId}` });
-  const outbox = outboxOf(parts, alarms, lease);
+  const metrics = new Metrics({ store, now, isSender: () => lease.held });
+  alarms.listen((alarm, over) => tellAlarm(alarm, over, metrics, logger));
+  const outbox = outboxOf(parts, alarms, lease, metrics);
   const key = receiptKey(signer);
   const domain = { chainId: chain.rail.chainId, registry: chain.rail.registry };
   const rate = new Rate({ perSecond: config.paymentsPerSecond, burst: config.burst, clock: () => performance.now() });
@@ -291,8 +291,9 @@ async function stop(
 }
 
 async function settle(settler: Settler, metrics: Metrics, logger: Logger): Promise<void> {
-  for (const { id, state, payments, gasUsed, error } of await settler.run()) {
-    if (state === "settled") metrics.settled();
+  for (const batch of await settler.run()) {
+    const { id, state, payments, gasUsed, error } = batch;
+    metrics.ended(batch);
     logger.info({ batch: id, state, payments, gasUsed: gasUsed?.toString(), error }, "batch ended");
   }
 }
@@ -313,14 +314,20 @@ export async function payeeGateOf(chain: Chain, now: () => bigint): Promise<Paye
 }
 
 /** The one sender of the processor's transactions. */
-function outboxOf({ config, store, provider, signer, now, sleep }: ServiceParts, alarms: Alarms, lease: Lease): Outbox {
+function outboxOf(
+  { config, store, provider, signer, now, sleep }: ServiceParts,
+  alarms: Alarms,
+  lease: Lease,
+  metrics: Metrics,
+): Outbox {
   const { finality, replaceAfter, maxFeePerGas, gasBudget, minBalance } = config;
   const wait = async (milliseconds: number): Promise<void> => {
     await sleep(milliseconds);
   };
   const bounds = { maxFeePerGas, gasBudget, minBalance, alarms };
   const pace = { replaceAfter, pollInterval: 250, now, sleep: wait };
-  return new Outbox({ store, provider, signer, finality, lease, ...bounds, ...pace });
+  const paid = (job: string, cost: bigint): void => metrics.paid(job, cost);
+  return new Outbox({ store, provider, signer, finality, lease, paid, ...bounds, ...pace });
 }
 
 async function placeOf(chain: Chain): Promise<Place> {

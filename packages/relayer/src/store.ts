@@ -15,6 +15,7 @@ import { openDatabase } from "./open-database.ts";
 import { addTransaction, transactionsAt, transactionsOf, transactionsSince, type OutboxBook } from "./outbox-book.ts";
 import type {
   AcceptedPayment,
+  Backlog,
   BatchRecord,
   BatchState,
   DirectKind,
@@ -618,17 +619,21 @@ export class Store implements OutboxBook {
     return row as Awaited<ReturnType<Store["counts"]>>;
   }
 
-  /** What is accepted and not settled, and how batches stand. */
-  async backlog(): Promise<{
-    payments: number;
-    units: bigint;
-    oldest: bigint | null;
-    batches: Record<BatchState, number>;
-  }> {
+  /**
+   * What is accepted and not settled, and how batches stand. It reads an index of what waits, and nothing of what is settled.
+   * @param ages - seconds, for each of which the payments that have waited so long are counted.
+   */
+  async backlog(ages: readonly number[] = []): Promise<Backlog> {
+    const now = Number(this.#now());
+    const older = ages.map((_, i) => `, SUM(CASE WHEN at <= ? THEN 1 ELSE 0 END) AS older_${i}`);
     const unsettled = (await this.database.get(
-      `SELECT COUNT(*) AS payments, SUM(CAST(amount AS INTEGER)) AS units, MIN(at) AS oldest FROM payment
-       WHERE batch IS NULL OR batch IN (SELECT id FROM batch WHERE state NOT IN ('settled', 'failed'))`,
+      `SELECT COUNT(*) AS payments, SUM(CAST(amount AS INTEGER)) AS units, MIN(at) AS oldest, MIN(settle_by) AS due
+       ${older.join("")} FROM (${UNSETTLED}) AS unsettled`,
+      ...ages.map((age) => now - age),
     ))!;
+    const directs = await this.database.get(
+      "SELECT COUNT(*) AS directs FROM direct WHERE status IN ('accepted', 'submitted')",
+    );
     const counts = await this.database.all("SELECT state, COUNT(*) AS count FROM batch GROUP BY state");
     const batches = { planned: 0, proving: 0, proved: 0, submitted: 0, settled: 0, failed: 0 };
     for (const row of counts) batches[row["state"] as BatchState] = Number(row["count"]);
@@ -636,6 +641,9 @@ export class Store implements OutboxBook {
       payments: Number(unsettled["payments"]),
       units: BigInt(unsettled["units"] ?? 0),
       oldest: optional(unsettled["oldest"], BigInt),
+      due: optional(unsettled["due"], BigInt),
+      older: ages.map((_, i) => Number(unsettled[`older_${i}`] ?? 0)),
+      directs: Number(directs?.["directs"]),
       batches,
     };
   }
@@ -752,6 +760,11 @@ function refusalRow(refusal: Refusal & { digest: Hex }, position: number): Value
     ...[JSON.stringify(details), advice],
   ];
 }
+
+/** In no batch, or in one that is under way. */
+const UNSETTLED = `SELECT at, amount, settle_by FROM payment WHERE batch IS NULL
+  UNION ALL SELECT at, amount, settle_by FROM payment
+  WHERE batch IN (SELECT id FROM batch WHERE state IN ('planned', 'proving', 'proved', 'submitted'))`;
 
 /** Of a payment p of mandate m in batch b, at the moment ?1 with the grace ?2. */
 const STATUS = `CASE
