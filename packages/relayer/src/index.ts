@@ -48,5 +48,6 @@ export * from "./settled-check.ts";
 export * from "./settler.ts";
 export * from "./spending.ts";
 export * from "./store.ts";
+export { startTracing, type Tracing } from "./tracing.ts";
 export * from "./unreachable.ts";
 export * from "./watcher/index.ts";

@@ -17,6 +17,7 @@ import { GasBudget, minedCost, mostCost } from "./gas-budget.ts";
 import { ALONE, type Lease } from "./lease.ts";
 import type { OutboxBook } from "./outbox-book.ts";
 import type { OutboxEntry } from "./records.ts";
+import { tracedWithin } from "./trace.ts";
 import { isUnreachable } from "./unreachable.ts";
 
 export interface OutboxOptions {
@@ -75,8 +76,7 @@ export class Outbox {
    * the account cannot pay the gas: it is recorded, and the next call goes on; `lease-lost`.
    */
   async deliver(job: string, request: TransactionRequest, mayWaitUntil = 0n): Promise<TransactionReceipt> {
-    const { sleep, pollInterval } = this.#options;
-    while (!(await this.#inTurn(() => this.#untilMined(job, request, mayWaitUntil)))) await sleep(HELD * pollInterval);
+    await tracedWithin("submission", {}, () => this.#submit(job, request, mayWaitUntil));
     const receipt = await this.#untilFinal(job, request);
     await this.#tellCost(job, receipt.hash as Hex);
     this.#alarms.clear("nonce-taken", job);
@@ -86,6 +86,11 @@ export class Outbox {
       });
     }
     return receipt;
+  }
+
+  async #submit(job: string, request: TransactionRequest, mayWaitUntil: bigint): Promise<void> {
+    const { sleep, pollInterval } = this.#options;
+    while (!(await this.#inTurn(() => this.#untilMined(job, request, mayWaitUntil)))) await sleep(HELD * pollInterval);
   }
 
   async #tellCost(job: string, hash: Hex): Promise<void> {

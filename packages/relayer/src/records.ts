@@ -90,6 +90,8 @@ export interface BatchRecord {
   block: number | null;
   gasUsed: bigint | null;
   error: string | null;
+  /** W3C `traceparent` that its proof and settlement go on with, whoever makes them; null where nothing is traced. */
+  trace: string | null;
 }
 
 /** What a processor owes the chain. */

@@ -65,7 +65,8 @@ export interface LockedMandate extends MandateRecord {
 /** What one commit of the processor writes, in the order in which it was decided. */
 export interface Decisions {
   readonly holds: { account: Address; payee: Address }[];
-  readonly payments: Omit<AcceptedPayment, "logIndex" | "batch">[];
+  /** Each with the trace that its batch goes on with, if it is traced. */
+  readonly payments: (Omit<AcceptedPayment, "logIndex" | "batch"> & { readonly trace?: string | null })[];
   readonly directs: { direct: DirectPayment; acceptedAt: bigint }[];
   readonly refusals: (Refusal & { digest: Hex })[];
 }
@@ -268,7 +269,7 @@ export class Store implements OutboxBook {
     await this.#insert(
       "payment",
       PAYMENT,
-      numbered.map((payment) => paymentRow(payment, next.position++)),
+      numbered.map((payment) => paymentRow(payment, next.position++, payment.trace)),
     );
     const recorded = directs.map(({ direct, acceptedAt }): DirectRecord => {
       return { ...direct, position: next.position++, acceptedAt, status: "accepted", transaction: null, error: null };
@@ -511,6 +512,21 @@ export class Store implements OutboxBook {
     return id;
   }
 
+  /** Traces of a batch's payments, in the order of the payments. */
+  async tracesOf(id: number, most: number): Promise<string[]> {
+    const rows = await this.database.all(
+      "SELECT trace FROM payment WHERE batch = ? AND trace IS NOT NULL ORDER BY position LIMIT ?",
+      id,
+      most,
+    );
+    return rows.map((row) => text(row, "trace"));
+  }
+
+  /** Keeps how other processes go on with the trace of a batch. */
+  async setTrace(id: number, trace: string | null): Promise<void> {
+    await this.database.run("UPDATE batch SET trace = ? WHERE id = ?", trace, id);
+  }
+
   async batch(id: number): Promise<BatchRecord | undefined> {
     const row = await this.database.get(`${BATCHES} WHERE id = ?`, id);
     return row && batchOf(row);
@@ -721,15 +737,25 @@ const BATCH_STATES: readonly BatchState[] = ["planned", "proving", "proved", "su
 
 const PAYMENT = [
   ...["position", "at", "log_index", "agent", "seq", "spent", "payee", "amount"],
-  ...["ref", "head", "salt", "digest", "signature", "settle_by"],
+  ...["ref", "head", "salt", "digest", "signature", "settle_by", "trace"],
 ];
 
-function paymentRow(accepted: AcceptedPayment, position: number): Value[] {
+function paymentRow(accepted: AcceptedPayment, position: number, trace: string | null = null): Value[] {
   const { agent, payment, signature, digest, salt, logIndex, settleBy, acceptedAt } = accepted;
   const { seq, spent, head, line } = payment;
   return [
     ...[position, Number(acceptedAt), Number(logIndex), agent, Number(seq), spent.toString()],
-    ...[line.payee, line.amount.toString(), line.ref, head, salt.toString(), digest, signature, Number(settleBy)],
+    ...[
+      line.payee,
+      line.amount.toString(),
+      line.ref,
+      head,
+      salt.toString(),
+      digest,
+      signature,
+      Number(settleBy),
+      trace,
+    ],
   ];
 }
 
@@ -904,5 +930,6 @@ function batchOf(row: Columns): BatchRecord {
     block: optional(row["block"], Number),
     gasUsed: optional(row["gas_used"], BigInt),
     error: optional(row["error"], String),
+    trace: optional(row["trace"], String),
   };
 }

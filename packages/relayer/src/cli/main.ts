@@ -5,6 +5,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 
 import * as commands from "./commands.ts";
 import type { LedgerFilter } from "../records.ts";
+import { startTracing } from "../tracing.ts";
 import { addAnswerCommand } from "./answers.ts";
 import { addArbiterCommands } from "./arbiters.ts";
 import { addBondCommands } from "./bonds.ts";
@@ -26,12 +27,15 @@ export async function main(
 ): Promise<number> {
   const output: Output = { ...streams, json: argv.includes("--json") };
   const program = build(output);
+  const tracing = await startTracing();
   try {
     await program.parseAsync([...argv], { from: "user" });
     return EXIT.done;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
     return fail(output, error);
+  } finally {
+    await tracing?.stop();
   }
 }
 
