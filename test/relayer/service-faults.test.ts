@@ -312,6 +312,7 @@ describe("the service when something goes wrong", function () {
 
   it("says when it last settled, and what waits", async () => {
     expect(await metric("bursar_last_settlement_timestamp_seconds")).to.equal("0");
+    await service.stop();
     const busy = await start({ settleEvery: 1 });
     const agent = await rail.open();
     await agent.pay(SHOP.address as Address, 5n);
@@ -321,6 +322,7 @@ describe("the service when something goes wrong", function () {
     expect(Math.abs(Number(at) - Number(rail.now()))).to.be.lessThan(60);
     expect(await read()).to.match(/^bursar_batches\{state="settled"\} [1-9]/m);
     await busy.stop();
+    service = await start();
   });
 
   async function access(reader: Signer & { address: string }): Promise<string> {

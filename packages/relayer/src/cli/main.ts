@@ -15,6 +15,7 @@ import { addIntentCommands } from "./intents.ts";
 import { address, amount, between, commonOptions, moment, readConfigFile, serviceOptions } from "./options.ts";
 import { EXIT, fail, type Output } from "./report.ts";
 import { Session, type SessionOptions } from "./session.ts";
+import { expectOnlyChains, serveChains } from "./serve-chains.ts";
 import { addWatchCommands } from "./watch.ts";
 
 /**
@@ -241,7 +242,12 @@ function build(output: Output): Command {
 
   const serve = program.command("serve").description("run the service until interrupted: API, metrics, settling");
   for (const option of serviceOptions()) serve.addOption(option);
-  serve.action(within((session, options: commands.ServeOptions) => commands.serve(session, output, options)));
+  const serveOne = within((session, options: commands.ServeOptions) => commands.serve(session, output, options));
+  serve.action(async (options: commands.ServeOptions) => {
+    if (options.chains === undefined) return serveOne(options);
+    expectOnlyChains([program, serve]);
+    return serveChains(sessionOptions(program), output, options);
+  });
 
   addWatchCommands(program, { output, within, interrupted: commands.interrupted });
 

@@ -99,8 +99,8 @@ export class Metrics implements ProcessorEvents {
     this.#batches = this.#gauge("bursar_batches", "Batches by state", ["state"]);
     const settledAt = "When this process last settled; 0: never";
     this.#settledAt = this.#gauge("bursar_last_settlement_timestamp_seconds", settledAt);
-    this.#chain = this.#gauge("bursar_chain_reachable", "Whether the chain answered when it was last asked");
-    this.#books = this.#gauge("bursar_database_reachable", "Whether the books answered when they were last read");
+    this.#chain = reachable(this.#registry, "chain", options.chain);
+    this.#books = reachable(this.#registry, "database", options.chain);
     this.#sender = this.#gauge("bursar_lease_held", "Whether this process is the one that sends and settles");
 
     this.#settledAt.set(this.#common, 0);
@@ -221,6 +221,21 @@ export class Metrics implements ProcessorEvents {
   #labels(own: readonly string[]): string[] {
     return [...Object.keys(this.#common), ...own];
   }
+}
+
+const REACHABLE = {
+  chain: ["bursar_chain_reachable", "Whether the chain answered when it was last asked"],
+  database: ["bursar_database_reachable", "Whether the books answered when they were last read"],
+} as const;
+
+/** What is told of a chain and its books also before its service stands. */
+export function reachable(registry: Registry, what: keyof typeof REACHABLE, chain?: string): Gauge {
+  const [name, help] = REACHABLE[what];
+  const labelNames = chain === undefined ? [] : ["chain"];
+  return (
+    (registry.getSingleMetric(name) as Gauge | undefined) ??
+    new Gauge<string>({ name, help, labelNames, registers: [registry] })
+  );
 }
 
 const STATES = ["planned", "proving", "proved", "submitted", "settled", "failed"] as const;
