@@ -205,7 +205,7 @@ describe("traces", function () {
     const agent = await openAgent();
     const nowhere = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9" };
     for (const environment of [nowhere, { ...traced("off"), OTEL_SDK_DISABLED: "true" }, {}]) {
-      const other = await serve(environment as Record<string, string>);
+      const other = await serve(environment);
       const traceId = freshTrace();
       expect((await pay(agent, 5n, ofAgent(traceId), other.url)).status).to.equal(200);
       await end(other.child);

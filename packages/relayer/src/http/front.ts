@@ -97,7 +97,10 @@ function listenerOf(
   const server = createServer({ headersTimeout: 5_000, connectionsCheckingInterval: 1_000 }, (request, response) => {
     const [prefix, name] = PREFIX.exec(request.url ?? "") ?? [];
     const open = prefix === undefined ? undefined : doors.find((door) => door.name === name)?.server;
-    if (!open) return answer(request, response);
+    if (!open) {
+      answer(request, response);
+      return;
+    }
     const rest = request.url!.slice(prefix!.length);
     request.url = rest.startsWith("/") ? rest : `/${rest}`;
     open.routing(request, response);
@@ -112,7 +115,7 @@ const PREFIX = /^\/chains\/([a-z0-9-]{1,32})(?=[/?]|$)/;
 
 async function describe({ name, chainId, registry, server }: Door): Promise<unknown> {
   const door = { name, path: doorPath(name), ready: server !== null, chainId: String(chainId), registry };
-  return server === null ? door : { ...door, info: (await server.inject("/info")).json() as unknown };
+  return server === null ? door : { ...door, info: (await server.inject("/info")).json<unknown>() };
 }
 
 function unknownChain(name: string, doors: readonly Door[]): BursarError {
