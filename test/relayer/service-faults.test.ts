@@ -184,6 +184,7 @@ describe("the service when something goes wrong", function () {
     const alarms = new Alarms();
     const alert = { code: "node-behind", about: "eth.example", message: "It is 40 s behind.", value: 40 } as const;
     alarms.raise(alert);
+    await service.stop();
     const watched = await startService({ ...partsOf({ minBalance: parseEther("1000") }), alarms });
     const text = async (): Promise<string> => (await fetch(`${watched.metricsUrl!}/metrics`)).text();
     try {
@@ -202,6 +203,7 @@ describe("the service when something goes wrong", function () {
       expect(lines.find(({ alarm }) => alarm === "balance-low")).to.include({ level: 50, limit });
     } finally {
       await watched.stop();
+      service = await start();
     }
   });
 

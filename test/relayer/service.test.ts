@@ -505,8 +505,8 @@ describe("the service", function () {
     const agent = await rail.open();
     await post("/payments", await agent.sign(SHOP.address as Address, 5n));
     const settled = async (): Promise<boolean> => {
-      const view = await json<{ status: string }>(await get(`/payments/${agent.address}/1`, agent.wallet));
-      return view.status === "settled";
+      const view = await rail.processor.payment(agent.address, 1n);
+      return view?.status === "settled";
     };
     while (!(await settled())) await setTimeout(200);
     await service.stop();

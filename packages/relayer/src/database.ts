@@ -33,6 +33,9 @@ export interface Engine extends Queries {
   close(): Promise<void>;
 }
 
+/** Told of each transaction and each statement outside of one: how long it took, and what it failed with, if it did. */
+export type DatabaseObserver = (kind: "transaction" | "statement", milliseconds: number, failure?: unknown) => void;
+
 /** Looks, at the beginning of a transaction, whether its writer may still write; throws if not. */
 export type Guard = (transaction: Queries) => Promise<void>;
 
@@ -56,6 +59,7 @@ const NONE: Scope = { transaction: null, guard: null };
 export class Database implements Queries {
   readonly #engine: Engine;
   readonly #scopes = new AsyncLocalStorage<Scope & { open: boolean }>();
+  #observe: DatabaseObserver = () => undefined;
 
   constructor(engine: Engine) {
     this.#engine = engine;
@@ -75,10 +79,19 @@ export class Database implements Queries {
     return this.#engine.connections;
   }
 
+  /** There is one observer: the last that was given. */
+  watch(observe: DatabaseObserver): void {
+    this.#observe = observe;
+  }
+
   /** Runs `work` in one transaction, or in the one that is open around it: all of it is on disk afterwards, or none. */
   async transact<T>(work: () => Promise<T>): Promise<T> {
     const scope = this.#scope();
     if (scope.transaction !== null) return work();
+    return this.#timed("transaction", () => this.#transact(scope, work));
+  }
+
+  async #transact<T>(scope: Scope, work: () => Promise<T>): Promise<T> {
     const transaction = await this.#engine.begin();
     const inside = { transaction, guard: scope.guard, open: true };
     try {
@@ -145,15 +158,31 @@ export class Database implements Queries {
   async run(sql: string, ...values: Value[]): Promise<void> {
     const { transaction, guard } = this.#scope();
     if (transaction === null && guard !== null) return this.transact(() => this.run(sql, ...values));
-    return (transaction ?? this.#engine).run(sql, ...values);
+    return this.#ask(transaction, (queries) => queries.run(sql, ...values));
   }
 
   get(sql: string, ...values: Value[]): Promise<Columns | undefined> {
-    return (this.#scope().transaction ?? this.#engine).get(sql, ...values);
+    return this.#ask(this.#scope().transaction, (queries) => queries.get(sql, ...values));
   }
 
   all(sql: string, ...values: Value[]): Promise<Columns[]> {
-    return (this.#scope().transaction ?? this.#engine).all(sql, ...values);
+    return this.#ask(this.#scope().transaction, (queries) => queries.all(sql, ...values));
+  }
+
+  #ask<T>(transaction: Transaction | null, statement: (queries: Queries) => Promise<T>): Promise<T> {
+    return transaction === null ? this.#timed("statement", () => statement(this.#engine)) : statement(transaction);
+  }
+
+  async #timed<T>(kind: "transaction" | "statement", work: () => Promise<T>): Promise<T> {
+    const began = performance.now();
+    try {
+      const result = await work();
+      this.#observe(kind, performance.now() - began);
+      return result;
+    } catch (failure) {
+      this.#observe(kind, performance.now() - began, failure);
+      throw failure;
+    }
   }
 
   close(): Promise<void> {

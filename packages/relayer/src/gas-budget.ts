@@ -96,7 +96,7 @@ export class GasBudget {
   /** Of transactions with the same nonce one at most is mined. */
   async #costOf(replacements: readonly OutboxEntry[]): Promise<bigint> {
     for (const { hash } of replacements) {
-      const cost = this.#costs.get(hash) ?? (await this.#minedCost(hash));
+      const cost = this.#costs.get(hash) ?? (await minedCost(this.#options.provider, hash));
       if (cost === undefined) continue;
       this.#costs.set(hash, cost);
       return cost;
@@ -105,16 +105,17 @@ export class GasBudget {
     return most.reduce((a, b) => (a > b ? a : b), 0n);
   }
 
-  async #minedCost(hash: Hex): Promise<bigint | undefined> {
-    const answer: unknown = await this.#options.provider.send("eth_getTransactionReceipt", [hash]);
-    const receipt = receiptSchema.parse(answer);
-    return receipt === null ? undefined : receipt.gasUsed * receipt.effectiveGasPrice + (receipt.l1Fee ?? 0n);
-  }
-
   #forgetAllBut(entries: readonly OutboxEntry[]): void {
     const kept = new Set(entries.map(({ hash }) => hash));
     for (const hash of this.#costs.keys()) if (!kept.has(hash)) this.#costs.delete(hash);
   }
+}
+
+/** Wei that a transaction took, or undefined while it is not mined. */
+export async function minedCost(provider: JsonRpcApiProvider, hash: Hex): Promise<bigint | undefined> {
+  const answer: unknown = await provider.send("eth_getTransactionReceipt", [hash]);
+  const receipt = receiptSchema.parse(answer);
+  return receipt === null ? undefined : receipt.gasUsed * receipt.effectiveGasPrice + (receipt.l1Fee ?? 0n);
 }
 
 /** Wei that a transaction can take for gas. */

@@ -59,6 +59,11 @@ export class Lease {
     }
   }
 
+  /** Whether this process has it, as far as it knows without asking, until the database would give it to another. */
+  get held(): boolean {
+    return performance.now() < this.#until + (this.#options.term * 1_000) / 3;
+  }
+
   /** Gives the lease back, so that the next process need not wait for its end. */
   async release(): Promise<void> {
     const { database, name, holder } = this.#options;

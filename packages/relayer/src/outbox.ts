@@ -13,10 +13,11 @@ import {
 import { Alarms } from "./alarms.ts";
 import { firstFees, raisedFees, readMarket, type Fees } from "./fees.ts";
 import { finalBlockOf, type Finality } from "./finality.ts";
-import { GasBudget, mostCost } from "./gas-budget.ts";
+import { GasBudget, minedCost, mostCost } from "./gas-budget.ts";
 import { ALONE, type Lease } from "./lease.ts";
 import type { OutboxBook } from "./outbox-book.ts";
 import type { OutboxEntry } from "./records.ts";
+import { tracedWithin } from "./trace.ts";
 import { isUnreachable } from "./unreachable.ts";
 
 export interface OutboxOptions {
@@ -41,6 +42,8 @@ export interface OutboxOptions {
   minBalance?: bigint | undefined;
   /** Told of what an operator should know. */
   alarms?: Alarms | undefined;
+  /** Told of each transaction that is final: its job, and what it cost in wei. */
+  paid?: ((job: string, cost: bigint) => void) | undefined;
   /** Of whoever sends with this key, where several processes do: the others watch what it sends and sign nothing. */
   lease?: Pick<Lease, "run"> | undefined;
 }
@@ -73,9 +76,9 @@ export class Outbox {
    * the account cannot pay the gas: it is recorded, and the next call goes on; `lease-lost`.
    */
   async deliver(job: string, request: TransactionRequest, mayWaitUntil = 0n): Promise<TransactionReceipt> {
-    const { sleep, pollInterval } = this.#options;
-    while (!(await this.#inTurn(() => this.#untilMined(job, request, mayWaitUntil)))) await sleep(HELD * pollInterval);
+    await tracedWithin("submission", {}, () => this.#submit(job, request, mayWaitUntil));
     const receipt = await this.#untilFinal(job, request);
+    await this.#tellCost(job, receipt.hash as Hex);
     this.#alarms.clear("nonce-taken", job);
     if (receipt.status === 0) {
       throw new BursarError("transaction-failed", `Transaction ${receipt.hash} was mined and reverted.`, {
@@ -83,6 +86,18 @@ export class Outbox {
       });
     }
     return receipt;
+  }
+
+  async #submit(job: string, request: TransactionRequest, mayWaitUntil: bigint): Promise<void> {
+    const { sleep, pollInterval } = this.#options;
+    while (!(await this.#inTurn(() => this.#untilMined(job, request, mayWaitUntil)))) await sleep(HELD * pollInterval);
+  }
+
+  async #tellCost(job: string, hash: Hex): Promise<void> {
+    const { paid, provider } = this.#options;
+    if (paid === undefined) return;
+    const cost = await this.#patiently(() => minedCost(provider, hash));
+    if (cost !== undefined) paid(job, cost);
   }
 
   /** Whether a transaction of the job was ever signed: then its end has to be awaited. */

@@ -30,6 +30,7 @@ import {
   type SignedReceipt,
   type Terms,
 } from "@bursar/protocol";
+import type { Context } from "@opentelemetry/api";
 
 import { decide, decideDirect, followLedger, narrow, type Circumstances, type LedgerTail } from "./decide.ts";
 import { silent, type ProcessorEvents } from "./events.ts";
@@ -49,6 +50,7 @@ import type { PayeeGate } from "./payee-gate.ts";
 import type { Completeness } from "./receipt-log.ts";
 import { Spending } from "./spending.ts";
 import type { Decisions, LockedMandate, Store } from "./store.ts";
+import { activeContext, activeTraceparent, inContext, isTracing, traced, tracedSince, tracedWithin } from "./trace.ts";
 import type { Witness } from "./witness.ts";
 
 /** What the chain says of a mandate. */
@@ -170,6 +172,8 @@ type Recorded = Awaited<ReturnType<Store["record"]>>;
 /** A request that waits for the next commit: it is decided inside it, and answered after it. */
 interface Pending {
   readonly agent: Address;
+  /** What is traced around it. */
+  readonly context: Context;
   /** @returns what answers it once the draft is on disk. */
   readonly take: (draft: Draft) => Promise<(recorded: Recorded) => void>;
   readonly refused: (draft: Draft, refusal: BursarError) => void;
@@ -425,13 +429,18 @@ export class Processor {
    * @returns The processor's receipt, byte for byte the same whenever the same payment is sent again.
    * @throws {@link BursarError} A typed refusal; it is recorded too, and nothing else changes.
    */
-  async accept(request: SignedPayment): Promise<SignedReceipt> {
+  accept(request: SignedPayment): Promise<SignedReceipt> {
+    return traced("accept", {}, () => this.#accept(request));
+  }
+
+  async #accept(request: SignedPayment): Promise<SignedReceipt> {
+    const trace = activeTraceparent();
     const digest = await this.#authenticate(request);
     this.#options.admit?.(request.agent);
     const outside = await this.#outside(request.agent, { payee: request.hold?.payee ?? request.payment.line.payee });
     const accepted = await this.#recorded(
       request.agent,
-      (draft) => this.#take(draft, request, digest, outside),
+      (draft) => this.#take(draft, request, digest, outside, trace),
       (draft, refusal) => this.#keepRefusal(draft, "proved", request, digest, refusal),
     );
     return this.#receipt(accepted);
@@ -573,6 +582,7 @@ export class Processor {
     return new Promise<T>((resolve, reject) => {
       this.#pending.push({
         agent,
+        context: activeContext(),
         take: async (draft) => {
           const read = await take(draft);
           return (recorded) => resolve(read(recorded));
@@ -603,6 +613,9 @@ export class Processor {
       if (last !== undefined) this.#options.witness?.note(last);
       this.#keep(kept);
       this.#events.committed(group.length, performance.now() - began);
+      if (isTracing()) {
+        for (const { context } of group) tracedSince("commit", began, { "bursar.requests": group.length }, context);
+      }
       for (const answer of answers) answer(recorded);
     } catch (failure) {
       for (const { reject } of group) reject(failure);
@@ -641,9 +654,9 @@ export class Processor {
     for (const [agent, record] of locked) accounts.set(agent, await this.#accountOf(record));
     const draft: Draft = { accounts, holds: [], payments: [], directs: [], refusals: [] };
     const answers: ((recorded: Recorded) => void)[] = [];
-    for (const { take, refused, reject } of group) {
+    for (const { context, take, refused, reject } of group) {
       try {
-        answers.push(await take(draft));
+        answers.push(await inContext(context, () => tracedWithin("decide", {}, () => take(draft))));
       } catch (refusal) {
         if (!(refusal instanceof BursarError) || refusal.code === "store-unavailable") throw refusal;
         refused(draft, refusal);
@@ -682,6 +695,7 @@ export class Processor {
     request: SignedPayment,
     digest: Hex,
     outside: BursarError | null,
+    trace: string | null,
   ): Promise<(recorded: Recorded) => AcceptedPayment> {
     const { now, settleWithin } = this.#options;
     const { agent, payment, signature, salt, hold } = request;
@@ -695,7 +709,8 @@ export class Processor {
     account.spending.add({ at: acceptedAt, amount: payment.line.amount });
     if (hold !== undefined) draft.holds.push({ account: payment.line.payee, payee: hold.payee });
     const settleBy = acceptedAt + settleWithin;
-    const index = draft.payments.push({ agent, payment, signature, digest, salt, acceptedAt, settleBy }) - 1;
+    const accepted = { agent, payment, signature, digest, salt, acceptedAt, settleBy, trace };
+    const index = draft.payments.push(accepted) - 1;
     return ({ payments }) => {
       this.#events.accepted("proved");
       return payments[index]!;

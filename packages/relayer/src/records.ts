@@ -104,6 +104,23 @@ export interface BatchRecord {
   block: number | null;
   gasUsed: bigint | null;
   error: string | null;
+  /** W3C `traceparent` that its proof and settlement go on with, whoever makes them; null where nothing is traced. */
+  trace: string | null;
+}
+
+/** What a processor owes the chain. */
+export interface Backlog {
+  /** Payments of the proved rail that are accepted and not settled, and their sum in units. */
+  readonly payments: number;
+  readonly units: bigint;
+  /** Unix seconds: when the first of them was accepted, and when the first of them is to be settled. */
+  readonly oldest: bigint | null;
+  readonly due: bigint | null;
+  /** How many of them have waited as long as was asked for. */
+  readonly older: readonly number[];
+  /** Payments of the direct rail without an end. */
+  readonly directs: number;
+  readonly batches: Readonly<Record<BatchState, number>>;
 }
 
 export interface OutboxEntry {

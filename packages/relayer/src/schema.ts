@@ -53,9 +53,10 @@ CREATE TABLE batch (
   tx TEXT,
   block INTEGER,
   gas_used TEXT,
-  error TEXT
+  error TEXT,
+  trace TEXT
 ) STRICT;
-CREATE INDEX batch_unfinished ON batch (state) WHERE state NOT IN ('settled', 'failed');
+CREATE INDEX batch_state ON batch (state);
 CREATE TABLE payment (
   position INTEGER PRIMARY KEY,
   at INTEGER NOT NULL,
@@ -72,6 +73,7 @@ CREATE TABLE payment (
   signature TEXT NOT NULL,
   settle_by INTEGER NOT NULL,
   batch INTEGER REFERENCES batch (id),
+  trace TEXT,
   UNIQUE (agent, seq)
 ) STRICT;
 CREATE INDEX payment_unbatched ON payment (agent, seq) WHERE batch IS NULL;

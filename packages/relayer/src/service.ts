@@ -17,7 +17,7 @@ import { closingRoutes } from "./http/closings.ts";
 import { disputeRoutes } from "./http/disputes.ts";
 import type { Place } from "./http/info.ts";
 import { intentRoutes } from "./http/intents.ts";
-import { Metrics } from "./http/metrics.ts";
+import { Metrics, type MetricsOptions } from "./http/metrics.ts";
 import { payeeRoutes } from "./http/payees.ts";
 import { createServer } from "./http/server.ts";
 import { x402Routes } from "./http/x402.ts";
@@ -137,6 +137,16 @@ const LOOK_FOR_BATCHES = 5;
 /** Milliseconds that a chore may take to end when the service stops; what it does is recorded step by step. */
 const PATIENCE = 10_000;
 
+/** A processor on one chain: its API, which does not listen yet, and its rounds. */
+export interface ChainService extends Pick<Service, "processor" | "settler"> {
+  readonly server: FastifyInstance;
+  readonly metrics: Metrics;
+  /** Begins the rounds. */
+  start(): void;
+  /** Takes nothing more, answers what it has begun to answer, and ends. */
+  stop(): Promise<void>;
+}
+
 /**
  * Starts a processor: the API, the metrics, and the rounds that settle.
  *
@@ -144,13 +154,40 @@ const PATIENCE = 10_000;
  * `chain-unavailable`.
  */
 export async function startService(parts: ServiceParts): Promise<Service> {
+  const { host, port, metricsHost, metricsPort } = parts.config;
+  const { server, metrics, processor, settler, ...service } = await createChainService(parts);
+  const metricsServer = metricsPort === null ? null : metrics.server();
+  const stop = async (): Promise<void> => {
+    await service.stop();
+    await metricsServer?.close();
+  };
+  try {
+    // The metrics come first: nothing is answered by a service that does not start.
+    const metricsUrl = (await metricsServer?.listen({ host: metricsHost, port: metricsPort! })) ?? null;
+    const url = await server.listen({ host, port });
+    service.start();
+    return { url, metricsUrl, processor, settler, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/**
+ * Puts the parts of a processor together.
+ * @param shared - what it has in common with those of other chains in this process.
+ * @throws {@link BursarError} like {@link startService}.
+ */
+export async function createChainService(
+  parts: ServiceParts,
+  shared: Pick<MetricsOptions, "registry" | "chain"> = {},
+): Promise<ChainService> {
   const { config, chain, provider, store, signer, prover, logger, now, alarms = new Alarms() } = parts;
   await expectWithin(config.settleWithin, chain);
-  const metrics = new Metrics(store, now);
-  alarms.listen((alarm, over) => tellAlarm(alarm, over, metrics, logger));
   const sender = signer.address as Address;
   const lease = new Lease({ database: store.database, name: `sending as ${sender} on chain ${chain.rail.chainId}` });
-  const outbox = outboxOf(parts, alarms, lease);
+  const metrics = new Metrics({ store, now, isSender: () => lease.held, ...shared });
+  const outbox = outboxOf(parts, alarms, lease, metrics);
   const key = receiptKey(signer);
   const domain = { chainId: chain.rail.chainId, registry: chain.rail.registry };
   const rate = new Rate({ perSecond: config.paymentsPerSecond, burst: config.burst, clock: () => performance.now() });
@@ -277,18 +314,11 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     },
     sleep: (milliseconds, signal) => parts.sleep(milliseconds, signal),
   });
-
-  const metricsServer = config.metricsPort === null ? null : metrics.server();
-  try {
-    // The metrics come first: nothing is answered by a service that does not start.
-    const metricsUrl = (await metricsServer?.listen({ host: config.metricsHost, port: config.metricsPort! })) ?? null;
-    const url = await server.listen({ host: config.host, port: config.port });
+  const start = (): void => {
+    alarms.listen((alarm, over) => tellAlarm(alarm, over, metrics, logger));
     rounds.start();
-    return { url, metricsUrl, processor, settler, stop: () => stop(server, metricsServer, rounds, lease) };
-  } catch (error) {
-    await stop(server, metricsServer, rounds, lease);
-    throw error;
-  }
+  };
+  return { server, metrics, processor, settler, start, stop: () => stop(server, rounds, lease) };
 }
 
 function admission(perSecond: number): ((address: string) => void) | undefined {
@@ -297,17 +327,11 @@ function admission(perSecond: number): ((address: string) => void) | undefined {
   return (address) => rate.admit(address);
 }
 
-async function stop(
-  server: FastifyInstance,
-  metrics: FastifyInstance | null,
-  rounds: Rounds,
-  lease: Lease,
-): Promise<void> {
+async function stop(server: FastifyInstance, rounds: Rounds, lease: Lease): Promise<void> {
   await server.close();
   await rounds.stop(PATIENCE);
   // Where the database is gone the lease ends by itself.
   await lease.release().catch(() => undefined);
-  await metrics?.close();
 }
 
 async function policyOf({ config, provider }: ServiceParts): Promise<BatchPolicy> {
@@ -317,8 +341,9 @@ async function policyOf({ config, provider }: ServiceParts): Promise<BatchPolicy
 }
 
 async function settle(settler: Settler, metrics: Metrics, logger: Logger): Promise<void> {
-  for (const { id, state, payments, gasUsed, error } of await settler.run()) {
-    if (state === "settled") metrics.settled();
+  for (const batch of await settler.run()) {
+    const { id, state, payments, gasUsed, error } = batch;
+    metrics.ended(batch);
     logger.info({ batch: id, state, payments, gasUsed: gasUsed?.toString(), error }, "batch ended");
   }
 }
@@ -339,14 +364,20 @@ export async function payeeGateOf(chain: Chain, now: () => bigint): Promise<Paye
 }
 
 /** The one sender of the processor's transactions. */
-function outboxOf({ config, store, provider, signer, now, sleep }: ServiceParts, alarms: Alarms, lease: Lease): Outbox {
+function outboxOf(
+  { config, store, provider, signer, now, sleep }: ServiceParts,
+  alarms: Alarms,
+  lease: Lease,
+  metrics: Metrics,
+): Outbox {
   const { finality, replaceAfter, maxFeePerGas, gasBudget, minBalance } = config;
   const wait = async (milliseconds: number): Promise<void> => {
     await sleep(milliseconds);
   };
   const bounds = { maxFeePerGas, gasBudget, minBalance, alarms };
   const pace = { replaceAfter, pollInterval: 250, now, sleep: wait };
-  return new Outbox({ store, provider, signer, finality, lease, ...bounds, ...pace });
+  const paid = (job: string, cost: bigint): void => metrics.paid(job, cost);
+  return new Outbox({ store, provider, signer, finality, lease, paid, ...bounds, ...pace });
 }
 
 async function placeOf(chain: Chain): Promise<Place> {

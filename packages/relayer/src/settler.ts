@@ -10,11 +10,13 @@ import {
   type Row,
 } from "@bursar/protocol";
 import { circuitSize, layOut, type BatchRow, type CircuitSize, type Proof, type Statement } from "@bursar/prover";
+import type { Span } from "@opentelemetry/api";
 
 import type { Outbox } from "./outbox.ts";
 import { plan, replay, type BatchPolicy } from "./planner.ts";
 import type { BatchRecord } from "./records.ts";
 import type { Store } from "./store.ts";
+import { contextOf, isTracing, MOST_LINKS, traced, tracedFrom } from "./trace.ts";
 
 /** A circuit that the settlement contract accepts proofs of. */
 export interface Circuit {
@@ -107,6 +109,7 @@ export class Settler {
     const { store, circuits, now } = this.#options;
     const sizes = circuits.map(({ size }) => size);
     const policy = await this.#options.policy?.();
+    const began = performance.now();
     return store.transact(async () => {
       const planned = await plan(store, sizes, now(), policy);
       if (!planned) return undefined;
@@ -122,8 +125,16 @@ export class Settler {
         total: rows.reduce((sum, { debit }) => sum + debit, 0n),
         createdAt: now(),
       });
+      if (isTracing()) await this.#trace(await this.#batch(id), began);
       return this.#batch(id);
     });
+  }
+
+  /** A batch goes on with the trace of its first payment that is traced, and is linked to those of some others. */
+  async #trace({ id, circuit, payments, rows }: BatchRecord, began: number): Promise<void> {
+    const { store } = this.#options;
+    const attributes = { ...about(id, circuit), "bursar.payments": payments, "bursar.mandates": rows.length };
+    await store.setTrace(id, tracedFrom("batch", began, attributes, await store.tracesOf(id, 1 + MOST_LINKS)));
   }
 
   /** Proves a planned batch and records the call that settles it. */
@@ -143,7 +154,12 @@ export class Settler {
     });
     await store.transact(() => store.markProving(id));
     const began = performance.now();
-    const { proof, signals } = await prover.prove(size, statement, challenge(bound));
+    const { proof, signals } = await traced(
+      "proof",
+      { attributes: about(id, batch.circuit) },
+      () => prover.prove(size, statement, challenge(bound)),
+      contextOf(batch.trace),
+    );
     const calldata = gateway.encode({
       circuitId,
       rows: await this.#signed(rows),
@@ -161,7 +177,7 @@ export class Settler {
    * @throws {@link BursarError} `chain-unavailable`, `key-*`: the batch stays where it is and can be resumed.
    */
   async finish(id: number): Promise<BatchRecord> {
-    const { store, gateway, outbox, sender } = this.#options;
+    const { store } = this.#options;
     const batch = await this.#batch(id);
     if (batch.state === "settled" || batch.state === "failed") return batch;
     const unproved = batch.state === "planned" || batch.state === "proving";
@@ -169,20 +185,32 @@ export class Settler {
     const { calldata } = unproved ? await this.prove(id) : batch;
     if (!calldata) throw new Error(`batch ${id} is ${batch.state} without calldata`);
     try {
-      const job = `batch:${id}`;
-      if (!(await outbox.begun(job))) await gateway.simulate(gateway.settlement, calldata, sender);
-      await store.markSubmitted(id);
-      const { hash, blockNumber, gasUsed } = await outbox.deliver(
-        job,
-        { to: gateway.settlement, data: calldata },
-        await this.#mayWaitUntil(batch),
-      );
-      await store.markSettled(id, { transaction: hash as Hex, block: blockNumber, gasUsed });
+      const attributes = about(id, batch.circuit);
+      await traced("settlement", { attributes }, (span) => this.#settle(batch, calldata, span), contextOf(batch.trace));
     } catch (error) {
       if (!(error instanceof BursarError) || error.code !== "transaction-failed") throw error;
       await store.markFailed(id, error.message);
     }
     return this.#batch(id);
+  }
+
+  async #settle(batch: BatchRecord, calldata: Hex, span: Span): Promise<void> {
+    const { store, gateway, outbox, sender } = this.#options;
+    const job = `batch:${batch.id}`;
+    if (!(await outbox.begun(job))) await gateway.simulate(gateway.settlement, calldata, sender);
+    await store.markSubmitted(batch.id);
+    const { hash, blockNumber, gasUsed } = await outbox.deliver(
+      job,
+      { to: gateway.settlement, data: calldata },
+      await this.#mayWaitUntil(batch),
+    );
+    await store.markSettled(batch.id, { transaction: hash as Hex, block: blockNumber, gasUsed });
+    span.setAttributes({
+      "bursar.transaction": hash,
+      "bursar.block": blockNumber,
+      "bursar.gas": Number(gasUsed),
+      "bursar.gas_per_payment": Number(gasUsed) / batch.payments,
+    });
   }
 
   /**
@@ -251,6 +279,9 @@ export class Settler {
     );
   }
 }
+
+/** What every span of a batch says. */
+const about = (id: number, circuit: string) => ({ "bursar.batch": id, "bursar.circuit": circuit });
 
 /** Seconds before the first settle-by from which on a batch waits for nothing. */
 const URGENT = 1_800n;

@@ -17,6 +17,7 @@ import type { PostgresOptions } from "./postgres.ts";
 import { ReceiptLog } from "./receipt-log.ts";
 import type {
   AcceptedPayment,
+  Backlog,
   BatchRecord,
   BatchState,
   DirectKind,
@@ -67,7 +68,8 @@ export interface LockedMandate extends MandateRecord {
 /** What one commit of the processor writes, in the order in which it was decided. */
 export interface Decisions {
   readonly holds: { account: Address; payee: Address }[];
-  readonly payments: Omit<AcceptedPayment, "logIndex" | "batch">[];
+  /** Each with the trace that its batch goes on with, if it is traced. */
+  readonly payments: (Omit<AcceptedPayment, "logIndex" | "batch"> & { readonly trace?: string | null })[];
   readonly directs: { direct: DirectPayment; acceptedAt: bigint }[];
   readonly refusals: (Refusal & { digest: Hex })[];
 }
@@ -318,7 +320,7 @@ export class Store implements OutboxBook {
     await this.#insert(
       "payment",
       PAYMENT,
-      numbered.map((payment) => paymentRow(payment, next.position++)),
+      numbered.map((payment) => paymentRow(payment, next.position++, payment.trace)),
     );
     const recorded = directs.map(({ direct, acceptedAt }): DirectRecord => {
       return { ...direct, position: next.position++, acceptedAt, status: "accepted", transaction: null, error: null };
@@ -598,6 +600,21 @@ export class Store implements OutboxBook {
     return id;
   }
 
+  /** Traces of a batch's payments, in the order of the payments. */
+  async tracesOf(id: number, most: number): Promise<string[]> {
+    const rows = await this.database.all(
+      "SELECT trace FROM payment WHERE batch = ? AND trace IS NOT NULL ORDER BY position LIMIT ?",
+      id,
+      most,
+    );
+    return rows.map((row) => text(row, "trace"));
+  }
+
+  /** Keeps how other processes go on with the trace of a batch. */
+  async setTrace(id: number, trace: string | null): Promise<void> {
+    await this.database.run("UPDATE batch SET trace = ? WHERE id = ?", trace, id);
+  }
+
   async batch(id: number): Promise<BatchRecord | undefined> {
     const row = await this.database.get(`${BATCHES} WHERE id = ?`, id);
     return row && batchOf(row);
@@ -714,17 +731,21 @@ export class Store implements OutboxBook {
     ).reduce((sum, row) => sum + BigInt(text(row, "amount")), 0n);
   }
 
-  /** What is accepted and not settled, and how batches stand. */
-  async backlog(): Promise<{
-    payments: number;
-    units: bigint;
-    oldest: bigint | null;
-    batches: Record<BatchState, number>;
-  }> {
+  /**
+   * What is accepted and not settled, and how batches stand. It reads an index of what waits, and nothing of what is settled.
+   * @param ages - seconds, for each of which the payments that have waited so long are counted.
+   */
+  async backlog(ages: readonly number[] = []): Promise<Backlog> {
+    const now = Number(this.#now());
+    const older = ages.map((_, i) => `, SUM(CASE WHEN at <= ? THEN 1 ELSE 0 END) AS older_${i}`);
     const unsettled = (await this.database.get(
-      `SELECT COUNT(*) AS payments, SUM(CAST(amount AS INTEGER)) AS units, MIN(at) AS oldest FROM payment
-       WHERE batch IS NULL OR batch IN (SELECT id FROM batch WHERE state NOT IN ('settled', 'failed'))`,
+      `SELECT COUNT(*) AS payments, SUM(CAST(amount AS INTEGER)) AS units, MIN(at) AS oldest, MIN(settle_by) AS due
+       ${older.join("")} FROM (${UNSETTLED}) AS unsettled`,
+      ...ages.map((age) => now - age),
     ))!;
+    const directs = await this.database.get(
+      "SELECT COUNT(*) AS directs FROM direct WHERE status IN ('accepted', 'submitted')",
+    );
     const counts = await this.database.all("SELECT state, COUNT(*) AS count FROM batch GROUP BY state");
     const batches = { planned: 0, proving: 0, proved: 0, submitted: 0, settled: 0, failed: 0 };
     for (const row of counts) batches[row["state"] as BatchState] = Number(row["count"]);
@@ -732,6 +753,9 @@ export class Store implements OutboxBook {
       payments: Number(unsettled["payments"]),
       units: BigInt(unsettled["units"] ?? 0),
       oldest: optional(unsettled["oldest"], BigInt),
+      due: optional(unsettled["due"], BigInt),
+      older: ages.map((_, i) => Number(unsettled[`older_${i}`] ?? 0)),
+      directs: Number(directs?.["directs"]),
       batches,
     };
   }
@@ -799,15 +823,25 @@ const BATCH_STATES: readonly BatchState[] = ["planned", "proving", "proved", "su
 
 const PAYMENT = [
   ...["position", "at", "log_index", "agent", "seq", "spent", "payee", "amount"],
-  ...["ref", "head", "salt", "digest", "signature", "settle_by"],
+  ...["ref", "head", "salt", "digest", "signature", "settle_by", "trace"],
 ];
 
-function paymentRow(accepted: AcceptedPayment, position: number): Value[] {
+function paymentRow(accepted: AcceptedPayment, position: number, trace: string | null = null): Value[] {
   const { agent, payment, signature, digest, salt, logIndex, settleBy, acceptedAt } = accepted;
   const { seq, spent, head, line } = payment;
   return [
     ...[position, Number(acceptedAt), Number(logIndex), agent, Number(seq), spent.toString()],
-    ...[line.payee, line.amount.toString(), line.ref, head, salt.toString(), digest, signature, Number(settleBy)],
+    ...[
+      line.payee,
+      line.amount.toString(),
+      line.ref,
+      head,
+      salt.toString(),
+      digest,
+      signature,
+      Number(settleBy),
+      trace,
+    ],
   ];
 }
 
@@ -838,6 +872,11 @@ function refusalRow(refusal: Refusal & { digest: Hex }, position: number): Value
     ...[JSON.stringify(details), advice],
   ];
 }
+
+/** In no batch, or in one that is under way. */
+const UNSETTLED = `SELECT at, amount, settle_by FROM payment WHERE batch IS NULL
+  UNION ALL SELECT at, amount, settle_by FROM payment
+  WHERE batch IN (SELECT id FROM batch WHERE state IN ('planned', 'proving', 'proved', 'submitted'))`;
 
 /** Of a payment p of mandate m in batch b, at the moment ?1 with the grace ?2. */
 const STATUS = `CASE
@@ -988,5 +1027,6 @@ function batchOf(row: Columns): BatchRecord {
     block: optional(row["block"], Number),
     gasUsed: optional(row["gas_used"], BigInt),
     error: optional(row["error"], String),
+    trace: optional(row["trace"], String),
   };
 }

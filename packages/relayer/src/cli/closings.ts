@@ -20,7 +20,7 @@ import { explained } from "./bonds.ts";
 import { address, amount } from "./options.ts";
 import { progress, report, time, type Output } from "./report.ts";
 import type { Scene } from "./scene.ts";
-import { now, type Session } from "./session.ts";
+import { below, now, type Session } from "./session.ts";
 
 interface CloseOptions {
   processorUrl?: string;
@@ -117,13 +117,13 @@ async function elsewhere(session: Session, agent: Address, url: string): Promise
   const owner = await session.account("owner");
   const access = { account: owner.address as Address, expiresAt: now() + 60n };
   const authorization = accessHeader(access, await signAccess(owner, domain, access));
-  const status = (await call(new URL(`/mandates/${agent}`, url), { headers: { authorization } })) as {
+  const status = (await call(below(url, `/mandates/${agent}`), { headers: { authorization } })) as {
     accepted: { seq: string };
   };
   const close = { agent, seq: parseWire(uint64Schema, status.accepted.seq) };
   const body = JSON.stringify(toWire({ close, signature: await signClose(owner, domain, close) }));
   const headers = { "content-type": "application/json" };
-  const answer = await call(new URL("/closes", url), { method: "POST", headers, body });
+  const answer = await call(below(url, "/closes"), { method: "POST", headers, body });
   return parseWire(closingSchema, answer);
 }
 

@@ -51,7 +51,7 @@ import type { Store } from "../store.ts";
 import { SERVICE_DEFAULTS, startService } from "../service.ts";
 import { explained } from "./bonds.ts";
 import { ledgerTable, progress, report, short, table, time, type Output } from "./report.ts";
-import { now, type Session } from "./session.ts";
+import { below, now, type Session } from "./session.ts";
 
 export async function deployRail(session: Session, output: Output): Promise<void> {
   const signer = await session.account("deployer");
@@ -363,7 +363,7 @@ async function inProcess(session: Session): Promise<Send> {
 /** A refusal is an answer; anything else leaves the payment's fate unknown, and it must be sent again as it is. */
 function overHttp(url: string): Send {
   return async (request) => {
-    const response = await fetch(new URL("/payments", url), {
+    const response = await fetch(below(url, "/payments"), {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify(toWire(request)),
@@ -544,6 +544,8 @@ export interface ServeOptions {
   readonly bodyLimit: number;
   readonly maxConnections: number;
   readonly logLevel: string;
+  /** A list of chains, in place of one. */
+  readonly chains?: string;
 }
 
 /** Serves until SIGINT or SIGTERM; a second one ends it at once. */
@@ -620,6 +622,7 @@ export function showConfig(output: Output, commands: readonly Command[]): void {
 
 /** Providers put their key into the URL of the chain, databases a password: all but the host may be a secret. */
 function withoutSecrets(name: string, value: unknown): unknown {
+  if (name === "chains" && String(value).trimStart().startsWith("[")) return "[hidden]";
   if (!["rpc", "database"].includes(name) || value === undefined) return value;
   const shown = (Array.isArray(value) ? (value as string[]) : [value as string]).map((one) => {
     if (!URL.canParse(one)) return one;

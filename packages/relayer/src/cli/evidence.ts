@@ -29,7 +29,7 @@ import { z } from "zod";
 
 import { checkEvidence, type CheckedEvidence } from "../disputes.ts";
 import { report, table, type Output } from "./report.ts";
-import { now, type Session } from "./session.ts";
+import { below, now, type Session } from "./session.ts";
 
 export interface EvidenceOptions {
   payee?: Address;
@@ -126,7 +126,7 @@ export async function sendFile(
   path: string,
   { as, processorUrl }: { as: string; processorUrl: string },
 ): Promise<void> {
-  const { hash } = (await overHttp(session, as, new URL("/disputes/evidence", processorUrl), readEvidence(path))) as {
+  const { hash } = (await overHttp(session, as, below(processorUrl, "/disputes/evidence"), readEvidence(path))) as {
     hash: Hex;
   };
   report(output, { hash, path }, `${path} is kept by the processor as ${hash}.`);
@@ -140,7 +140,7 @@ export async function getFile(
   { as, processorUrl, out }: { as: string; processorUrl: string; out?: string },
 ): Promise<void> {
   const wanted = parseWire(bytes32Schema, hash);
-  const url = new URL(`/disputes/evidence/${wanted}`, processorUrl);
+  const url = below(processorUrl, `/disputes/evidence/${wanted}`);
   const evidence = (await overHttp(session, as, url)) as Evidence;
   const found = hashEvidence(evidence);
   if (found !== wanted) {

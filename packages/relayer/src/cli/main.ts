@@ -5,6 +5,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 
 import * as commands from "./commands.ts";
 import type { LedgerFilter } from "../records.ts";
+import { startTracing } from "../tracing.ts";
 import { addAnswerCommand } from "./answers.ts";
 import { addArbiterCommands } from "./arbiters.ts";
 import { addBondCommands } from "./bonds.ts";
@@ -16,6 +17,7 @@ import { address, amount, between, commonOptions, moment, readConfigFile, servic
 import { addPlanCommand } from "./plan.ts";
 import { EXIT, fail, type Output } from "./report.ts";
 import { Session, type SessionOptions } from "./session.ts";
+import { expectOnlyChains, serveChains } from "./serve-chains.ts";
 import { addWatchCommands } from "./watch.ts";
 
 /**
@@ -28,12 +30,15 @@ export async function main(
 ): Promise<number> {
   const output: Output = { ...streams, json: argv.includes("--json") };
   const program = build(output);
+  const tracing = await startTracing();
   try {
     await program.parseAsync([...argv], { from: "user" });
     return EXIT.done;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
     return fail(output, error);
+  } finally {
+    await tracing?.stop();
   }
 }
 
@@ -241,7 +246,12 @@ function build(output: Output): Command {
 
   const serve = program.command("serve").description("run the service until interrupted: API, metrics, settling");
   for (const option of serviceOptions()) serve.addOption(option);
-  serve.action(within((session, options: commands.ServeOptions) => commands.serve(session, output, options)));
+  const serveOne = within((session, options: commands.ServeOptions) => commands.serve(session, output, options));
+  serve.action(async (options: commands.ServeOptions) => {
+    if (options.chains === undefined) return serveOne(options);
+    expectOnlyChains([program, serve]);
+    return serveChains(sessionOptions(program), output, options);
+  });
 
   addWatchCommands(program, { output, within, interrupted: commands.interrupted });
 

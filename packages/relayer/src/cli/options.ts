@@ -134,6 +134,7 @@ export const settleEvery = (): Option =>
 
 /** What a service reads besides. */
 export const serviceOptions = (): Option[] => [
+  named("--chains <file>", "a list of chains to serve, in place of one: a JSON file, or JSON", "BURSAR_CHAINS"),
   named("--host <address>", "where the API listens", "BURSAR_HOST").default(SERVICE_DEFAULTS.host),
   named("--port <number>", "of the API; 0 takes any that is free", "BURSAR_PORT")
     .default(SERVICE_DEFAULTS.port)

@@ -28,6 +28,8 @@ export interface SessionOptions {
   database?: string | undefined;
   /** Folder of deployment records. */
   deployments: string;
+  /** File of this chain's record; by its chain id in the folder unless given. */
+  deployment?: string | undefined;
   /** Protects the keys. */
   password: string;
   /** Seconds from acceptance to settlement that receipts promise. */
@@ -39,6 +41,8 @@ export interface SessionOptions {
 }
 
 export const now = (): bigint => BigInt(Math.floor(Date.now() / 1_000));
+/** A path of a processor's API, wherever that stands. */
+export const below = (base: string, path: string): URL => new URL(base.replace(/\/$/, "") + path);
 export const sleep = (milliseconds: number): Promise<void> =>
   new Promise((resolve) => setTimeout(resolve, milliseconds));
 
@@ -71,13 +75,18 @@ export class Session {
   }
 
   async close(): Promise<void> {
-    await (await this.#store)?.close();
+    // What could not be opened needs no closing.
+    await this.#store?.then(
+      (store) => store.close(),
+      () => undefined,
+    );
     this.#witness?.close();
     this.provider.destroy();
   }
 
   get rail(): Rail {
-    const path = deploymentPath(this.options.deployments, this.chainId);
+    const { deployments, deployment } = this.options;
+    const path = deployment ?? deploymentPath(deployments, this.chainId);
     return railOf(readDeployment(path), this.chainId, this.genesis);
   }
 

@@ -15,7 +15,7 @@ export interface Place {
 }
 
 const healthSchema = z.object({ status: z.literal("ok") });
-const infoSchema = z.object({
+export const infoSchema = z.object({
   chainId: uint256Schema,
   registry: addressSchema,
   escrow: addressSchema,

@@ -8,9 +8,11 @@ import {
   uint64Schema,
   type Address,
 } from "@bursar/protocol";
+import { SpanKind } from "@opentelemetry/api";
 import { z } from "zod";
 
 import type { PaymentView, Processor } from "../processor.ts";
+import { contextOf, traced } from "../trace.ts";
 import { concerns, forbidden, type Readers } from "./access.ts";
 import { routeSchema, type Routes } from "./route.ts";
 
@@ -71,7 +73,13 @@ export function paymentRoutes(processor: Processor, readers: Readers): Routes {
           errors: REFUSALS,
         }),
       },
-      async (request) => toWire(await processor.accept(parseWire(signedPaymentSchema, request.body))),
+      (request) =>
+        traced(
+          "POST /payments",
+          { kind: SpanKind.SERVER, attributes: { "bursar.chain_id": String(processor.domain.chainId) } },
+          async () => toWire(await processor.accept(parseWire(signedPaymentSchema, request.body))),
+          contextOf(request.headers["traceparent"]),
+        ),
     );
 
     server.post(
