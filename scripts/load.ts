@@ -15,6 +15,7 @@ receipt against the books and the chain: nothing lost, nothing twice. Ends with 
 --database <url>        an empty PostgreSQL database, or an SQLite file that is not there yet, for the books
 --settle-every <number> seconds between batches; 0 settles nothing, and holds receipts against the books alone (${LOAD_DEFAULTS.settleEvery})
 --generators <number>   processes that send payments (${LOAD_DEFAULTS.generators})
+--roam                  send each payment of an agent to another replica, not only when the last did not answer
 --kill                  kill -9 a process of the service every few seconds
 --json                  the report as JSON
 --help                  this`;
@@ -29,6 +30,7 @@ const { values } = parseArgs({
     generators: { type: "string" },
     "settle-every": { type: "string" },
     database: { type: "string" },
+    roam: { type: "boolean", default: false },
     kill: { type: "boolean", default: false },
     json: { type: "boolean" },
     help: { type: "boolean", short: "h" },
@@ -48,6 +50,7 @@ if (values.help) {
       replicas: count("replicas", replicas),
       generators: count("generators", generators),
       settleEvery: count("settle-every", LOAD_DEFAULTS.settleEvery, 0),
+      roam: values.roam,
       kill: values.kill,
       database: values.database,
     },

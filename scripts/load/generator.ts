@@ -23,6 +23,8 @@ export interface Order {
   readonly payees: readonly Address[];
   /** Processes of the processor, any of which may be asked. */
   readonly urls: readonly string[];
+  /** Whether an agent asks another one each time, or only when the last did not answer. */
+  readonly roam: boolean;
   /** Payments a second. */
   readonly rate: number;
   /** In all. */
@@ -63,6 +65,15 @@ const PAUSE = 50;
 /** How often it is, before the agent gives up. */
 const TRIES = 600;
 
+/** A payment on its way. */
+interface Signed {
+  readonly body: string;
+  readonly agent: Address;
+  readonly number: number;
+  readonly seq: number;
+  readonly due: number;
+}
+
 /** One agent: it signs its payments in order, and sends the next when the last was answered. */
 class Payer {
   readonly #domain: Domain;
@@ -73,7 +84,7 @@ class Payer {
   readonly #ledger: AgentLedger;
   readonly #signed: string[] = [];
   readonly #due: number[] = [];
-  readonly #send: (body: string, seq: number, agent: Address, due: number) => Promise<boolean>;
+  readonly #send: (payment: Signed) => Promise<boolean>;
   #seq = 0;
   #sent = 0;
   #working: Promise<void> = Promise.resolve();
@@ -84,7 +95,7 @@ class Payer {
     number: number,
     key: Hex,
     hashPage: Awaited<ReturnType<typeof loadPageHash>>,
-    send: Payer["#send"],
+    send: (payment: Signed) => Promise<boolean>,
   ) {
     this.#domain = domain;
     this.#key = key;
@@ -121,7 +132,8 @@ class Payer {
     for (let due = this.#due.shift(); due !== undefined; due = this.#due.shift()) {
       if (this.#signed.length === 0) this.sign();
       // Nothing can follow a payment that has no receipt.
-      if (!(await this.#send(this.#signed.shift()!, ++this.#sent, this.#agent, due))) return;
+      const [body, seq] = [this.#signed.shift()!, ++this.#sent];
+      if (!(await this.#send({ body, seq, due, agent: this.#agent, number: this.#number }))) return;
     }
     this.#idle = true;
   }
@@ -137,15 +149,16 @@ class Generator {
   readonly #told: WriteStream | null;
   #sent = 0;
   #repeated = 0;
-  #turn = 0;
+  /** Of an agent's requests: which process they go to. */
+  readonly #turns: number[];
 
   constructor(order: Order, hashPage: Awaited<ReturnType<typeof loadPageHash>>) {
     this.#order = order;
     this.#sockets = new Agent({ keepAlive: true, maxSockets: order.keys.length });
     this.#told = order.told === null ? null : createWriteStream(order.told);
-    this.#payers = order.keys.map(
-      (key, i) => new Payer(order, i, key, hashPage, (body, seq, agent, due) => this.#deliver(body, seq, agent, due)),
-    );
+    this.#turns = order.keys.map((_key, i) => i);
+    const send = (payment: Signed): Promise<boolean> => this.#deliver(payment);
+    this.#payers = order.keys.map((key, i) => new Payer(order, i, key, hashPage, send));
     for (let i = 0; i < Math.min(order.ahead, order.payments); ++i) this.#payers[i % order.keys.length]!.sign();
   }
 
@@ -172,11 +185,13 @@ class Generator {
   }
 
   /** Sends one payment until it is answered. @returns whether it has a receipt. */
-  async #deliver(body: string, seq: number, agent: Address, due: number): Promise<boolean> {
+  async #deliver({ body, seq, agent, number, due }: Signed): Promise<boolean> {
+    const { urls, roam } = this.#order;
+    if (roam) ++this.#turns[number]!;
     ++this.#sent;
     let code = "no-answer";
     for (let tries = 0; tries < TRIES; ++tries) {
-      const answer = await this.#post(body);
+      const answer = await this.#post(urls[this.#turns[number]! % urls.length]!, body);
       if (answer?.status === 200) {
         this.#latencies.push(performance.now() - due);
         this.#told?.write(`${agent} ${seq} ${answer.text}\n`);
@@ -185,15 +200,15 @@ class Generator {
       code = answer === null ? "no-answer" : codeOf(answer.text);
       if (answer !== null && !AGAIN.includes(code)) break;
       ++this.#repeated;
+      ++this.#turns[number]!;
       await setTimeout(PAUSE);
     }
     this.#refused[code] = (this.#refused[code] ?? 0) + 1;
     return false;
   }
 
-  #post(body: string): Promise<{ status: number; text: string } | null> {
-    const { urls } = this.#order;
-    const url = `${urls[this.#turn++ % urls.length]!}/payments`;
+  #post(service: string, body: string): Promise<{ status: number; text: string } | null> {
+    const url = `${service}/payments`;
     const headers = { "content-type": "application/json", "content-length": Buffer.byteLength(body) };
     return new Promise((resolve) => {
       const nothing = (): void => resolve(null);

@@ -23,6 +23,8 @@ export interface LoadOptions {
   readonly generators: number;
   /** Seconds between batches; 0 settles none, and nothing is held against the chain but that. */
   readonly settleEvery: number;
+  /** Send each payment of an agent to another process of the service. */
+  readonly roam: boolean;
   /** Kill a process of the service now and then. */
   readonly kill: boolean;
   readonly database?: string | undefined;
@@ -36,6 +38,7 @@ export const LOAD_DEFAULTS: LoadOptions = {
   replicas: 1,
   generators: 1,
   settleEvery: 5,
+  roam: false,
   kill: false,
 };
 
@@ -158,7 +161,7 @@ function sums({ service, database, generator }: Record<"service" | "database" | 
 
 /** Agents, rate and payments shared out among generators. */
 function ordersOf(
-  { rate, seconds, generators }: LoadOptions,
+  { rate, seconds, generators, roam }: LoadOptions,
   { domain, keys, replicas, folder }: Stage,
   payees: readonly Address[],
 ): Order[] {
@@ -168,7 +171,7 @@ function ordersOf(
     const mine = keys.filter((_key, place) => place % generators === i);
     const share = mine.length / keys.length;
     return {
-      ...{ domain, payees, urls, keys: mine, ahead: AHEAD, rate: rate * share },
+      ...{ domain, payees, urls, roam, keys: mine, ahead: AHEAD, rate: rate * share },
       payments: Math.round(payments * share),
       told: join(folder, `receipts-${i}`),
     };

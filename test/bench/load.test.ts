@@ -23,7 +23,7 @@ describe("npm run load", function () {
     const report = await runLoad(
       {
         ...{ agents: 4, payees: 3, rate: 20, seconds: 6, replicas: 1, generators: 2 },
-        ...{ settleEvery: 3, kill: true },
+        ...{ settleEvery: 3, roam: false, kill: true },
       },
       (text) => said.push(text),
     );
@@ -52,7 +52,7 @@ describe("what a load test holds against the chain", function () {
     const { domain, keys, replicas } = stage;
     const urls = replicas.map(({ url }) => url);
     const generators = await Generators.prepare([
-      { domain, keys, payees, urls, rate: 100, payments: 16, ahead: 8, told },
+      { domain, keys, payees, urls, roam: true, rate: 100, payments: 16, ahead: 8, told },
     ]);
     const [outcome] = await generators.run();
     expect(outcome).to.include({ sent: 16, receipts: 16, repeated: 0 });

@@ -1,5 +1,6 @@
 import {
   BursarError,
+  PAGE_LINES,
   type Address,
   type DirectPayment,
   type Hex,
@@ -291,6 +292,17 @@ export class Store implements OutboxBook {
     return row && paymentOf(row);
   }
 
+  /** The last payments of some agents, as many as a page of the ledger has lines, each ledger in its order. */
+  async tails(agents: readonly Address[]): Promise<Map<Address, AcceptedPayment[]>> {
+    const rows = await this.database.all(
+      `SELECT p.* FROM mandate AS m JOIN payment AS p ON p.agent = m.agent
+         AND p.seq > (SELECT MAX(seq) FROM payment AS last WHERE last.agent = m.agent) - ${PAGE_LINES}
+       WHERE m.agent IN ${list(agents.length)} ORDER BY p.agent, p.seq`,
+      ...agents,
+    );
+    return Map.groupBy(rows.map(paymentOf), ({ agent }) => agent);
+  }
+
   /** Head of the ledger after payment `seq`, which must have been accepted. */
   async headAt(agent: Address, seq: bigint): Promise<Hex> {
     const row = await this.database.get("SELECT head FROM payment WHERE agent = ? AND seq = ?", agent, Number(seq));
@@ -314,13 +326,11 @@ export class Store implements OutboxBook {
   async unbatched(): Promise<{ agent: Address; to: bigint }[]> {
     return (
       await this.database.all(
-        `SELECT agent, MAX(seq) AS last FROM payment AS p
-         WHERE batch IS NULL AND EXISTS (
-           SELECT 1 FROM mandate WHERE mandate.agent = p.agent AND excluded IS NULL AND closes_at > ?)
-         AND NOT EXISTS (
-           SELECT 1 FROM payment JOIN batch ON batch.id = payment.batch
-           WHERE payment.agent = p.agent AND batch.state NOT IN ('settled', 'failed'))
-         GROUP BY agent ORDER BY MIN(settle_by), agent`,
+        `SELECT p.agent, MAX(p.seq) AS last FROM payment AS p JOIN mandate AS m ON m.agent = p.agent
+         WHERE p.batch IS NULL AND m.excluded IS NULL AND m.closes_at > ? AND p.agent NOT IN (
+           SELECT busy.agent FROM batch JOIN payment AS busy ON busy.batch = batch.id
+           WHERE batch.state NOT IN ('settled', 'failed'))
+         GROUP BY p.agent ORDER BY MIN(p.settle_by), p.agent`,
         Number(this.#now()),
       )
     ).map((row) => ({
@@ -406,12 +416,23 @@ export class Store implements OutboxBook {
     }
   }
 
-  /** Units of direct payments that were not refused by the chain. */
+  /** Units of an agent's direct payments that were not refused by the chain. */
   async reserved(agent: Address): Promise<bigint> {
-    return (await this.database.all("SELECT amount FROM direct WHERE agent = ? AND status <> 'failed'", agent)).reduce(
-      (sum, row) => sum + BigInt(text(row, "amount")),
-      0n,
+    return (await this.reservedOf([agent])).get(agent) ?? 0n;
+  }
+
+  /** The same of several agents, without those that made none. */
+  async reservedOf(agents: readonly Address[]): Promise<Map<Address, bigint>> {
+    const rows = await this.database.all(
+      `SELECT agent, amount FROM direct WHERE agent IN ${list(agents.length)} AND status <> 'failed'`,
+      ...agents,
     );
+    const reserved = new Map<Address, bigint>();
+    for (const row of rows) {
+      const agent = text(row, "agent") as Address;
+      reserved.set(agent, (reserved.get(agent) ?? 0n) + BigInt(text(row, "amount")));
+    }
+    return reserved;
   }
 
   async refusals(agent: Address): Promise<Refusal[]> {
@@ -626,8 +647,10 @@ export class Store implements OutboxBook {
     batches: Record<BatchState, number>;
   }> {
     const unsettled = (await this.database.get(
-      `SELECT COUNT(*) AS payments, SUM(CAST(amount AS INTEGER)) AS units, MIN(at) AS oldest FROM payment
-       WHERE batch IS NULL OR batch IN (SELECT id FROM batch WHERE state NOT IN ('settled', 'failed'))`,
+      `SELECT COUNT(*) AS payments, SUM(CAST(amount AS INTEGER)) AS units, MIN(at) AS oldest FROM (
+         SELECT amount, at FROM payment WHERE batch IS NULL UNION ALL
+         SELECT p.amount, p.at FROM batch JOIN payment AS p ON p.batch = batch.id
+         WHERE batch.state NOT IN ('settled', 'failed')) AS unsettled`,
     ))!;
     const counts = await this.database.all("SELECT state, COUNT(*) AS count FROM batch GROUP BY state");
     const batches = { planned: 0, proving: 0, proved: 0, submitted: 0, settled: 0, failed: 0 };
