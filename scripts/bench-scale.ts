@@ -16,16 +16,18 @@ import {
   type UnitCosts,
 } from "./bench/scale.ts";
 
-const USAGE = `usage: npm run bench:scale -- [--replicas] [--payments <number>] [--mandates <number>] [--json]
+const USAGE = `usage: npm run bench:scale -- [--replicas] [--sample <number>] [--payments <number>] [--mandates <number>] [--json]
 
 Measures what replicas on one PostgreSQL accept, and what a payment costs as the books grow, on this machine; computes from
 that what 10^9 payments a day take, and writes docs/scale.md with its chart (about ten minutes).
 --replicas measures replicas alone and writes nothing.
+--sample is how many payments replicas are measured over, 20000 unless given.
 --payments and --mandates are how far the books grow, 1000000 and 10000 unless given.`;
 
 const { values } = parseArgs({
   options: {
     replicas: { type: "boolean" },
+    sample: { type: "string", default: "20000" },
     payments: { type: "string", default: "1000000" },
     mandates: { type: "string", default: "10000" },
     json: { type: "boolean" },
@@ -33,8 +35,6 @@ const { values } = parseArgs({
   },
 });
 
-/** Payments that replicas are measured over. */
-const SAMPLE = 20_000;
 const DAY = 1e9;
 
 /** From docs/benchmarks.md and docs/peers.md: gas is exact, proofs are of two cores. */
@@ -68,10 +68,10 @@ interface Report {
 if (values.help) {
   console.log(USAGE);
 } else if (values.replicas) {
-  const replicas = await measureReplicas(SAMPLE, say);
+  const replicas = await measureReplicas(Number(values.sample), say);
   console.log(values.json ? JSON.stringify(replicas, null, 2) : replicasPart(replicas));
 } else {
-  const replicas = await measureReplicas(SAMPLE, say);
+  const replicas = await measureReplicas(Number(values.sample), say);
   const most = { payments: Number(values.payments), mandates: Number(values.mandates) };
   const growth = [await measureGrowth("sqlite", most, say), await measureGrowth("postgres", most, say)];
   if (values.json) console.log(JSON.stringify({ replicas, growth }, null, 2));

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 
 import { Store, type Decisions } from "@bursar/relayer";
 import { loadPageHash } from "@bursar/relayer";
-import { hashPayment, type Address, type Hex } from "@bursar/protocol";
+import { hashPayment, type Hex } from "@bursar/protocol";
 
 import type { Outcome } from "../load/generator.ts";
 import { Generators } from "../load/generators.ts";
@@ -95,7 +95,7 @@ async function run({ postgres, replicas, roam, payments, share, rest }: Setting)
       {
         domain: DOMAIN,
         keys: Array.from({ length: AGENTS }, (_, i) => walletOf(i).privateKey as Hex),
-        payees: [PAYEE as Address],
+        payees: [PAYEE],
         urls: started.map((one) => one.url),
         ...{ roam, payments, rate: ENDLESS, ahead: payments, told: null },
       },

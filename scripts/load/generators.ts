@@ -16,7 +16,8 @@ export class Generators {
 
   /** Starts a generator for each order, and waits until all have signed what they sign ahead. */
   static async prepare(orders: readonly Order[], command: readonly string[] = []): Promise<Generators> {
-    const [execPath = process.execPath, ...before] = [...command, process.execPath];
+    const execPath = command[0] ?? process.execPath;
+    const before = command.length === 0 ? [] : [...command.slice(1), process.execPath];
     const children = orders.map(() =>
       fork(PROGRAM, [], {
         execPath,

@@ -119,8 +119,9 @@ async function load(
   watch();
   clearInterval(watching);
   say("holding receipts, books and chain against each other");
+  const { domain, processor, token, chain } = stage;
   const reconciliation = await reconcile({
-    ...stage,
+    ...{ domain, processor, token, chain },
     store,
     agents: stage.keys.map((key) => new Wallet(key).address as Address),
     payees,
@@ -196,9 +197,9 @@ class Killer {
 
   async #run(stage: Stage, say: (text: string) => void): Promise<void> {
     const { signal } = this.#stop;
-    while (!signal.aborted) {
-      await setTimeout(1_000 + Math.random() * 4_000, undefined, { signal }).catch(() => undefined);
-      if (signal.aborted) return;
+    for (;;) {
+      const pause = setTimeout(1_000 + Math.random() * 4_000, true, { signal });
+      if (!(await pause.catch(() => false))) return;
       const victim = Math.floor(Math.random() * stage.replicas.length);
       say(`killing ${stage.replicas.length === 1 ? "the service" : `replica ${victim + 1}`}`);
       ++this.kills;

@@ -62,6 +62,7 @@ export class Stage {
   readonly books: string;
   readonly postgres: LocalPostgres | undefined;
   readonly node: LocalNode;
+  readonly #provider: JsonRpcProvider;
   readonly #place: readonly string[];
   readonly #settleEvery: number;
   readonly #children: ChildProcess[] = [];
@@ -69,6 +70,7 @@ export class Stage {
 
   private constructor(parts: {
     folder: string;
+    provider: JsonRpcProvider;
     chain: Chain;
     token: Address;
     processor: Address;
@@ -78,7 +80,8 @@ export class Stage {
     node: LocalNode;
     settleEvery: number;
   }) {
-    const { folder, chain, token, processor, keys, books, postgres, node, settleEvery } = parts;
+    const { folder, provider, chain, token, processor, keys, books, postgres, node, settleEvery } = parts;
+    this.#provider = provider;
     this.folder = folder;
     this.chain = chain;
     this.domain = { chainId: chain.rail.chainId, registry: chain.rail.registry };
@@ -110,7 +113,7 @@ export class Stage {
     const wallet = (await new Keyring(join(folder, "home", "keys"), "", true).loadOrCreate("processor")).connect(
       provider,
     );
-    await bond(chain, wallet, token, options);
+    await bond(chain, provider, wallet, token, options);
     const own = options.database === undefined && options.replicas > 1;
     if (own) say("a PostgreSQL");
     const postgres = own ? await startPostgres() : undefined;
@@ -120,8 +123,8 @@ export class Stage {
     const keys = Array.from({ length: options.agents }, () => hexlify(randomBytes(32)) as Hex);
     const processor = wallet.address as Address;
     const { settleEvery } = options;
-    const stage = new Stage({ folder, chain, token, processor, keys, books, postgres, node, settleEvery });
-    say(`${options.replicas === 1 ? "the service" : `${options.replicas} replicas of the service`}`);
+    const stage = new Stage({ folder, provider, chain, token, processor, keys, books, postgres, node, settleEvery });
+    say(options.replicas === 1 ? "the service" : `${options.replicas} replicas of the service`);
     for (let i = 0; i < options.replicas; ++i) await stage.#serve(i);
     say(`${options.agents} mandates`);
     await stage.#open(provider, options);
@@ -157,7 +160,7 @@ export class Stage {
       child.kill("SIGTERM");
       await ended;
     }
-    (this.chain.provider as JsonRpcProvider).destroy();
+    this.#provider.destroy();
     this.node.stop();
     await this.postgres?.stop();
     rmSync(this.folder, { recursive: true, force: true });
@@ -231,8 +234,13 @@ export class Stage {
 }
 
 /** The processor's bond, as large as the mandates need it. */
-async function bond(chain: Chain, wallet: Wallet, token: Address, { agents, budget }: StageOptions): Promise<void> {
-  const provider = chain.provider as JsonRpcProvider;
+async function bond(
+  chain: Chain,
+  provider: JsonRpcProvider,
+  wallet: Wallet,
+  token: Address,
+  { agents, budget }: StageOptions,
+): Promise<void> {
   const faucet = await provider.getSigner(0);
   await (await faucet.sendTransaction({ to: wallet.address, value: parseEther("100") })).wait();
   const signer = new NonceManager(wallet);
