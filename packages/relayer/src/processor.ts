@@ -24,6 +24,7 @@ import {
   type Mandate,
   type PageHash,
   type Payment,
+  type Position,
   type Receipt,
   type Revocation,
   type SignedPayment,
@@ -391,7 +392,7 @@ export class Processor {
       expectHeld(record, payment.line.payee, hold);
       await store.addHold(payment.line.payee, hold.payee);
     }
-    followLedger({ payment, salt }, pageStartIn(record, payment) ?? (await tailOf(store, domain, record)), hashPage);
+    followLedger({ payment, salt }, pageStartIn(record, payment) ?? (await this.tail(agent)), hashPage);
     const { settled } = record;
     if (payment.seq === settled.seq && payment.spent !== settled.spent) throw otherSettled(agent, payment, settled);
     const acceptedAt = settleBy - settleWithin;
@@ -650,8 +651,7 @@ export class Processor {
   async #decideAll(group: readonly Pending[]) {
     const { store } = this.#options;
     const locked = await store.lockMandates([...new Set(group.map(({ agent }) => agent))].sort());
-    const accounts = new Map<Address, Account>();
-    for (const [agent, record] of locked) accounts.set(agent, await this.#accountOf(record));
+    const accounts = await this.#accountsOf([...locked.values()]);
     const draft: Draft = { accounts, holds: [], payments: [], directs: [], refusals: [] };
     const answers: ((recorded: Recorded) => void)[] = [];
     for (const { context, take, refused, reject } of group) {
@@ -674,12 +674,19 @@ export class Processor {
     return { answers, recorded, kept };
   }
 
-  /** An account that is kept was taken out for the commit: it comes back if that succeeds. */
-  async #accountOf(record: LockedMandate): Promise<Account> {
-    const { agent } = record.mandate;
-    const kept = this.#accounts.get(agent);
-    this.#accounts.delete(agent);
-    return kept?.version === record.version ? { ...kept, record } : await this.#load(record);
+  /** Accounts that are kept were taken out for the commit: they come back if that succeeds. */
+  async #accountsOf(records: readonly LockedMandate[]): Promise<Map<Address, Account>> {
+    const accounts = new Map<Address, Account>();
+    const changed: MandateRecord[] = [];
+    for (const record of records) {
+      const { agent } = record.mandate;
+      const kept = this.#accounts.get(agent);
+      this.#accounts.delete(agent);
+      if (kept?.version === record.version) accounts.set(agent, { ...kept, record });
+      else changed.push(record);
+    }
+    for (const account of await this.#load(changed)) accounts.set(account.record.mandate.agent, account);
+    return accounts;
   }
 
   #keep(accounts: readonly (readonly [Address, KeptAccount])[]): void {
@@ -844,16 +851,25 @@ export class Processor {
 
   /** The account as it stands on disk. @throws BursarError `mandate-unknown` */
   async #account(agent: Address): Promise<Account> {
-    return this.#load(await this.#options.store.mandateOf(agent));
+    return (await this.#load([await this.#options.store.mandateOf(agent)]))[0]!;
   }
 
-  async #load(record: MandateRecord): Promise<Account> {
+  /** Accounts that another replica may have changed: all of a commit in two questions, and one for each with a limit by time. */
+  async #load(records: readonly MandateRecord[]): Promise<Account[]> {
+    if (records.length === 0) return [];
     const { store, domain, now } = this.#options;
-    const { agent } = record.mandate;
-    const spending = new Spending(record.terms);
-    const since = Spending.since(record.terms, now());
-    if (since !== null) for (const spend of await store.spends(agent, since)) spending.add(spend);
-    return { record, tail: await tailOf(store, domain, record), reserved: await store.reserved(agent), spending };
+    const agents = records.map(({ mandate: { agent } }) => agent);
+    const [tails, reserved] = [await store.tails(agents), await store.reservedOf(agents)];
+    const accounts: Account[] = [];
+    for (const record of records) {
+      const { agent } = record.mandate;
+      const spending = new Spending(record.terms);
+      const since = Spending.since(record.terms, now());
+      if (since !== null) for (const spend of await store.spends(agent, since)) spending.add(spend);
+      const tail = tailOf(startOf(domain, agent), record, tails.get(agent) ?? []);
+      accounts.push({ record, tail, reserved: reserved.get(agent) ?? 0n, spending });
+    }
+    return accounts;
   }
 
   /** A refusal that carries the agent's own signature is kept: people read it, and a conflict is evidence. */
@@ -899,24 +915,22 @@ function nonceUsed({ digest, nonce }: DirectPayment, earlier: DirectPayment): Bu
 
 const REVOCATIONS = "revocations";
 
-/** The tail of a ledger, from the payments in the books, or from the chain where that has settled whole pages without them. */
-async function tailOf(store: Store, domain: Domain, { mandate, settled }: MandateRecord): Promise<LedgerTail> {
-  const { agent } = mandate;
-  const start = startOf(domain, agent);
-  const last = await store.lastPayment(agent);
-  if (settled.seq > (last?.payment.seq ?? 0n) && offsetOf(settled.seq) === 0n)
-    return { position: pageStart(settled), salt: null };
+/**
+ * The tail of a ledger, from its last payments: the last full page ends among them, if there is one. Where the chain has
+ * settled whole pages that the books do not know, it is the chain's.
+ */
+function tailOf(start: Position, { settled }: MandateRecord, payments: readonly AcceptedPayment[]): LedgerTail {
+  const last = payments.at(-1);
+  const isBehind = settled.seq > (last?.payment.seq ?? 0n);
+  if (isBehind && offsetOf(settled.seq) === 0n) return { position: pageStart(settled), salt: null };
   if (!last) return { position: start, salt: null };
   const { seq, spent } = last.payment;
-  const full = seq - offsetOf(seq);
-  const base = full === 0n ? start.base : await baseAt(store, agent, settled, full);
-  const lines = (await store.payments(agent, full + 1n, seq)).map(({ payment }) => payment.line);
-  return { position: { seq, spent, base, lines }, salt: full === seq ? null : last.salt };
-}
-
-/** The hash of the page that ends with payment `seq`; the chain knows that of the last page it has settled. */
-async function baseAt(store: Store, agent: Address, settled: MandateRecord["settled"], seq: bigint): Promise<Hex> {
-  return seq === settled.seq - offsetOf(settled.seq) ? headHex(settled.base) : store.headAt(agent, seq);
+  const open = Number(offsetOf(seq));
+  const page = open === 0 ? [] : payments.slice(-open);
+  const isSettledPage = seq - offsetOf(seq) === settled.seq - offsetOf(settled.seq);
+  const base = isSettledPage ? headHex(settled.base) : (payments.at(-1 - open)?.payment.head ?? start.base);
+  const lines = page.map(({ payment }) => payment.line);
+  return { position: { seq, spent, base, lines }, salt: open === 0 ? null : last.salt };
 }
 
 const pageStart = ({ base, seq, spent }: MandateRecord["settled"]): LedgerTail["position"] => ({

@@ -1,5 +1,6 @@
 import {
   BursarError,
+  PAGE_LINES,
   type Address,
   type DirectPayment,
   type Hex,
@@ -359,6 +360,17 @@ export class Store implements OutboxBook {
     return row && paymentOf(row);
   }
 
+  /** The last payments of some agents, as many as a page of the ledger has lines, each ledger in its order. */
+  async tails(agents: readonly Address[]): Promise<Map<Address, AcceptedPayment[]>> {
+    const rows = await this.database.all(
+      `SELECT p.* FROM mandate AS m JOIN payment AS p ON p.agent = m.agent
+         AND p.seq > (SELECT MAX(seq) FROM payment AS last WHERE last.agent = m.agent) - ${PAGE_LINES}
+       WHERE m.agent IN ${list(agents.length)} ORDER BY p.agent, p.seq`,
+      ...agents,
+    );
+    return Map.groupBy(rows.map(paymentOf), ({ agent }) => agent);
+  }
+
   /** Head of the ledger after payment `seq`, which must have been accepted. */
   async headAt(agent: Address, seq: bigint): Promise<Hex> {
     const row = await this.database.get("SELECT head FROM payment WHERE agent = ? AND seq = ?", agent, Number(seq));
@@ -493,15 +505,25 @@ export class Store implements OutboxBook {
     }
   }
 
-  /** Units of direct payments that were not refused by the chain. */
+  /** Units of an agent's direct payments that were not refused by the chain. */
   async reserved(agent: Address): Promise<bigint> {
-    return (
-      await this.database.all(
-        `SELECT amount FROM direct WHERE agent = ?1 AND status <> 'failed'
-         UNION ALL SELECT unknown_direct AS amount FROM mandate WHERE agent = ?1`,
-        agent,
-      )
-    ).reduce((sum, row) => sum + BigInt(text(row, "amount")), 0n);
+    return (await this.reservedOf([agent])).get(agent) ?? 0n;
+  }
+
+  /** The same of several agents, without those that made none. */
+  async reservedOf(agents: readonly Address[]): Promise<Map<Address, bigint>> {
+    const rows = await this.database.all(
+      `SELECT agent, amount FROM direct WHERE agent IN ${list(agents.length)} AND status <> 'failed'
+       UNION ALL SELECT agent, unknown_direct AS amount FROM mandate WHERE agent IN ${list(agents.length)}`,
+      ...agents,
+      ...agents,
+    );
+    const reserved = new Map<Address, bigint>();
+    for (const row of rows) {
+      const agent = text(row, "agent") as Address;
+      reserved.set(agent, (reserved.get(agent) ?? 0n) + BigInt(text(row, "amount")));
+    }
+    return reserved;
   }
 
   async refusals(agent: Address): Promise<Refusal[]> {
