@@ -1,7 +1,7 @@
 import { BursarError } from "@bursar/protocol";
 import pg from "pg";
 
-import type { Columns, Engine, Queries, Transaction, Value } from "./database.ts";
+import type { Columns, Engine, NativeQueries, Queries, Transaction, Value } from "./database.ts";
 
 /** PostgreSQL's bigint is read as a number: all that are kept are below 2^53. */
 const types: pg.CustomTypesConfig = {
@@ -89,11 +89,15 @@ export class PostgresEngine implements Engine {
     return this.#statements(this.#pool).all(sql, ...values);
   }
 
+  native(sql: string, values: readonly unknown[]): Promise<{ rows: Columns[] }> {
+    return this.#statements(this.#pool).native(sql, values);
+  }
+
   close(): Promise<void> {
     return this.#pool.end();
   }
 
-  #statements(on: pg.Pool | pg.PoolClient): Queries {
+  #statements(on: pg.Pool | pg.PoolClient): Queries & NativeQueries {
     const ask = async (sql: string, values: Value[]): Promise<Columns[]> => {
       const { name, text } = prepared(sql);
       const { rows } = await this.#reach(() => on.query<Columns>({ name, text, values }));
@@ -105,6 +109,7 @@ export class PostgresEngine implements Engine {
       },
       get: async (sql, ...values) => (await ask(sql, values))[0],
       all: (sql, ...values) => ask(sql, values),
+      native: (sql, values) => this.#reach(() => on.query<Columns>(sql, values.length === 0 ? undefined : [...values])),
     };
   }
 

@@ -8,6 +8,7 @@ import { Acknowledgements } from "./acknowledgements.ts";
 import { Alarms, type Alarm } from "./alarms.ts";
 import { Answers, type InclusionProver } from "./answers.ts";
 import { ApiKeys } from "./api-keys.ts";
+import { BatchProofs } from "./batch-proofs.ts";
 import { reach, type Chain } from "./chain.ts";
 import { Closings } from "./closings.ts";
 import { DirectSettler } from "./direct.ts";
@@ -25,10 +26,13 @@ import type { Finality } from "./finality.ts";
 import { IntentBook, Intents } from "./intents.ts";
 import { Outbox } from "./outbox.ts";
 import { Lease } from "./lease.ts";
+import { openProofQueue } from "./open-proof-queue.ts";
 import { loadPageHash } from "./page-hash.ts";
 import { PayeeGate } from "./payee-gate.ts";
 import { Processor, receiptKey } from "./processor.ts";
 import { Profiles } from "./profiles.ts";
+import type { ProofQueue } from "./proof-queue.ts";
+import { ProofWorker, type KeyedProver, type ProofNews } from "./proof-worker.ts";
 import { Rate } from "./rate.ts";
 import { Rounds } from "./rounds.ts";
 import { SettledCheck } from "./settled-check.ts";
@@ -103,6 +107,8 @@ export interface ServiceParts {
   /** Signs receipts and sends transactions: the mandates' processor, with money for gas. */
   readonly signer: BaseWallet;
   readonly prover: BatchProver & InclusionProver;
+  /** Those that prove batches in this process, side by side; `prover` unless given, none where others do. */
+  readonly provers?: readonly KeyedProver[];
   readonly logger: Logger;
   /** What the nodes, the transactions and the settled batches raise is logged and counted. */
   readonly alarms?: Alarms | undefined;
@@ -134,9 +140,19 @@ const PATIENCE = 10_000;
  * `chain-unavailable`.
  */
 export async function startService(parts: ServiceParts): Promise<Service> {
+  const queue = await openProofQueue(parts.store.database);
+  try {
+    return await startWith(queue, parts);
+  } catch (error) {
+    await queue.close();
+    throw error;
+  }
+}
+
+async function startWith(queue: ProofQueue, parts: ServiceParts): Promise<Service> {
   const { config, chain, provider, store, signer, prover, logger, now, alarms = new Alarms() } = parts;
   await expectWithin(config.settleWithin, chain);
-  const metrics = new Metrics(store, now);
+  const metrics = new Metrics(store, now, queue);
   alarms.listen((alarm, over) => tellAlarm(alarm, over, metrics, logger));
   const sender = signer.address as Address;
   const lease = new Lease({ database: store.database, name: `sending as ${sender} on chain ${chain.rail.chainId}` });
@@ -160,7 +176,10 @@ export async function startService(parts: ServiceParts): Promise<Service> {
   });
   const circuits = availableCircuits(chain.rail.circuits);
   await expectAnswers(circuits, parts);
-  const settler = new Settler({ domain, store, circuits, gateway: chain, prover, outbox, sender, now });
+  const settler = new Settler({ domain, store, circuits, gateway: chain, prover, queue, outbox, sender, now });
+  const proofs = new BatchProofs({ domain, store, circuits, gateway: chain });
+  const told = (news: ProofNews): void => tellProof(news, logger);
+  const workers = (parts.provers ?? [prover]).map((one) => new ProofWorker({ queue, proofs, prover: one, circuits, told }));
   const direct = new DirectSettler({ store, gateway: chain, outbox, sender, lease });
   const acknowledgements = new Acknowledgements({
     store,
@@ -231,6 +250,7 @@ export async function startService(parts: ServiceParts): Promise<Service> {
         aep2Routes({ processor, settler: direct, store, domain: directDomain, key, settleWithin: config.settleWithin }),
     ],
   });
+  const dead = new Set<number>();
   const rounds = new Rounds({
     chores: [
       { name: REFRESH, every: 1_000, run: () => processor.refresh().then(() => metrics.chainAnswers(true)) },
@@ -244,8 +264,12 @@ export async function startService(parts: ServiceParts): Promise<Service> {
         { name: "balance", every: 60_000, run: () => reach(() => outbox.watchBalance()) },
         ...(config.settleEvery === 0
           ? []
-          : [{ name: "batches", every: config.settleEvery * 1_000, run: () => settle(settler, metrics, logger) }]),
+          : [
+              { name: "batches", every: config.settleEvery * 1_000, run: () => settler.begin() },
+              { name: "proved", every: 1_000, run: () => settle(settler, metrics, logger) },
+            ]),
       ].map(({ run, ...chore }) => ({ ...chore, run: () => lease.run<unknown>(run) })),
+      { name: "proof jobs", every: 5_000, run: () => tellDead(queue, dead, logger) },
     ],
     failed: (chore, error) => {
       metrics.failed(chore);
@@ -264,9 +288,10 @@ export async function startService(parts: ServiceParts): Promise<Service> {
     const metricsUrl = (await metricsServer?.listen({ host: config.metricsHost, port: config.metricsPort! })) ?? null;
     const url = await server.listen({ host: config.host, port: config.port });
     rounds.start();
-    return { url, metricsUrl, processor, settler, stop: () => stop(server, metricsServer, rounds, lease) };
+    for (const worker of workers) worker.start();
+    return { url, metricsUrl, processor, settler, stop: () => stop(server, metricsServer, rounds, lease, workers, queue) };
   } catch (error) {
-    await stop(server, metricsServer, rounds, lease);
+    await stop(server, metricsServer, rounds, lease, workers, queue);
     throw error;
   }
 }
@@ -282,19 +307,47 @@ async function stop(
   metrics: FastifyInstance | null,
   rounds: Rounds,
   lease: Lease,
+  workers: readonly ProofWorker[],
+  queue: ProofQueue,
 ): Promise<void> {
   await server.close();
-  await rounds.stop(PATIENCE);
+  await Promise.all([rounds.stop(PATIENCE), ...workers.map((worker) => worker.stop(PATIENCE))]);
+  await queue.close();
   // Where the database is gone the lease ends by itself.
   await lease.release().catch(() => undefined);
   await metrics?.close();
 }
 
 async function settle(settler: Settler, metrics: Metrics, logger: Logger): Promise<void> {
-  for (const { id, state, payments, gasUsed, error } of await settler.run()) {
+  for (const { id, state, payments, gasUsed, error } of await settler.settle()) {
     if (state === "settled") metrics.settled();
     logger.info({ batch: id, state, payments, gasUsed: gasUsed?.toString(), error }, "batch ended");
   }
+}
+
+function tellProof({ kind, ...news }: ProofNews, logger: Logger): void {
+  const error = "error" in news ? { code: (news.error as { code?: unknown }).code, reason: news.error.message } : {};
+  logger[NEWS[kind]]({ ...news, ...error }, `proof ${kind}`);
+}
+
+const NEWS = {
+  begun: "debug",
+  proved: "info",
+  dropped: "info",
+  returned: "info",
+  failed: "warn",
+  unreached: "warn",
+  keyless: "error",
+} as const;
+
+/** Whichever worker gave a batch up, and wherever it ran: told of once for each time that it happens. */
+async function tellDead(queue: ProofQueue, told: Set<number>, logger: Logger): Promise<void> {
+  const dead = await queue.dead();
+  for (const { batch, circuit, reason } of dead) {
+    if (!told.has(batch)) logger.error({ batch, circuit, reason }, "a batch is not proved: see `bursar prove --retry`");
+  }
+  told.clear();
+  for (const { batch } of dead) told.add(batch);
 }
 
 function tellAlarm(alarm: Alarm, over: boolean, metrics: Metrics, logger: Logger): void {

@@ -533,13 +533,16 @@ export class Store implements OutboxBook {
     await this.database.run("UPDATE batch SET state = 'proving' WHERE id = ? AND state = 'planned'", id);
   }
 
-  async markProved(id: number, calldata: Hex, provedInMs: number): Promise<void> {
-    await this.database.run(
-      "UPDATE batch SET state = 'proved', calldata = ?, proved_in_ms = ? WHERE id = ?",
+  /** @returns whether this is the batch's proof: it had none and still wants one. */
+  async markProved(id: number, calldata: Hex, provedInMs: number): Promise<boolean> {
+    const row = await this.database.get(
+      `UPDATE batch SET state = 'proved', calldata = ?, proved_in_ms = ?
+       WHERE id = ? AND state IN ('planned', 'proving') RETURNING id`,
       calldata,
       provedInMs,
       id,
     );
+    return row !== undefined;
   }
 
   /** Records a signed transaction before it is broadcast. */

@@ -11,6 +11,7 @@ import { addBondCommands } from "./bonds.ts";
 import { addExitCommands } from "./closings.ts";
 import { addDisputeCommands } from "./disputes.ts";
 import { addIntentCommands } from "./intents.ts";
+import { addProveCommand } from "./prove.ts";
 import { address, amount, between, commonOptions, moment, readConfigFile, serviceOptions } from "./options.ts";
 import { EXIT, fail, type Output } from "./report.ts";
 import { Session, type SessionOptions } from "./session.ts";
@@ -171,6 +172,7 @@ function build(output: Output): Command {
     .command("settle")
     .description("bring every unfinished batch to its end on chain; resumes after a crash")
     .action(within((session) => commands.settle(session, output)));
+  addProveCommand(program, { output, within });
   addAnswerCommand(program, { output, within });
   program
     .command("payout <payee>")

@@ -4,6 +4,7 @@ import { Counter, Gauge, Histogram, Registry } from "prom-client";
 
 import type { AlarmCode } from "../alarms.ts";
 import type { ProcessorEvents } from "../events.ts";
+import type { ProofQueue } from "../proof-queue.ts";
 import type { PaymentRail } from "../records.ts";
 import type { Store } from "../store.ts";
 
@@ -39,6 +40,7 @@ export class Metrics implements ProcessorEvents {
   readonly #units = this.#gauge("bursar_unsettled_units", "Their sum");
   readonly #age = this.#gauge("bursar_oldest_unsettled_seconds", "Age of the oldest of them");
   readonly #batches = this.#gauge("bursar_batches", "Batches by state", ["state"]);
+  readonly #jobs = this.#gauge("bursar_proof_jobs", "Batches that wait for their proof, by state of the job", ["state"]);
   readonly #settledAt = this.#gauge(
     "bursar_last_settlement_timestamp_seconds",
     "When this process last settled; 0: never",
@@ -46,11 +48,13 @@ export class Metrics implements ProcessorEvents {
   readonly #chain = this.#gauge("bursar_chain_reachable", "Whether the chain answered when it was last asked");
   readonly #store: Pick<Store, "backlog">;
   readonly #now: () => bigint;
+  readonly #queue: Pick<ProofQueue, "counts"> | undefined;
 
   /** @param now - Unix seconds. */
-  constructor(store: Pick<Store, "backlog">, now: () => bigint) {
+  constructor(store: Pick<Store, "backlog">, now: () => bigint, queue?: Pick<ProofQueue, "counts">) {
     this.#store = store;
     this.#now = now;
+    this.#queue = queue;
   }
 
   accepted(rail: PaymentRail): void {
@@ -111,6 +115,8 @@ export class Metrics implements ProcessorEvents {
     this.#units.set(Number(units));
     this.#age.set(oldest === null ? 0 : Number(this.#now() - oldest));
     for (const [state, count] of Object.entries(batches)) this.#batches.set({ state }, count);
+    if (!this.#queue) return;
+    for (const [state, count] of Object.entries(await this.#queue.counts())) this.#jobs.set({ state }, count);
   }
 
   #counter<T extends string>(name: string, help: string, labelNames: T[]): Counter<T> {
