@@ -91,9 +91,11 @@ for (const { name, term, seen, url, open, race } of IMPLEMENTATIONS) {
     });
 
     async function taken(queue: ProofQueue, within: number): Promise<HeldJob | undefined> {
-      for (const end = Date.now() + within * 1_000; Date.now() < end; await setTimeout(100)) {
+      const end = Date.now() + within * 1_000;
+      while (Date.now() < end) {
         const held = await queue.take(CIRCUITS);
         if (held) return held;
+        await setTimeout(100);
       }
       return undefined;
     }
@@ -167,9 +169,11 @@ for (const { name, term, seen, url, open, race } of IMPLEMENTATIONS) {
       const [a, b] = [await another(), await another()];
       await a.queue.send(job(1));
       const held = (await a.queue.take(CIRCUITS))!;
-      for (const end = Date.now() + (term + seen) * 1_000; Date.now() < end; await setTimeout((term * 1_000) / 4)) {
+      const end = Date.now() + (term + seen) * 1_000;
+      while (Date.now() < end) {
         expect(await held.renew()).to.equal(true);
         expect(await b.queue.take(CIRCUITS)).to.equal(undefined);
+        await setTimeout((term * 1_000) / 4);
       }
       await held.complete();
       expect(await held.renew()).to.equal(false);
@@ -248,4 +252,3 @@ for (const { name, term, seen, url, open, race } of IMPLEMENTATIONS) {
     });
   });
 }
-

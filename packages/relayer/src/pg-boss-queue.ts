@@ -160,8 +160,7 @@ export class PgBossQueue implements ProofQueue {
     const [letter] = await this.#boss.findJobs<Letter>(DEAD, { data: { batch }, queued: true });
     if (!letter) return undefined;
     await this.#boss.deleteJob(DEAD, letter.id);
-    const { reason: _told, ...job } = letter.data;
-    return job;
+    return jobOf(letter.data);
   }
 
   #held(queue: string, { id, data, retryCount }: { id: string; data: ProofJob; retryCount: number }): HeldJob {
@@ -176,9 +175,9 @@ export class PgBossQueue implements ProofQueue {
         await boss.complete(queue, mine);
       },
       fail: async (reason, forGood) => {
-        if (!forGood) return void (await boss.fail(queue, mine, { message: reason }));
         await database.transact(async () => {
-          if (affected(await boss.cancel(queue, mine))) await boss.send(DEAD, { ...data, reason }, { id });
+          if (!forGood) await boss.fail(queue, mine, { message: reason });
+          else if (affected(await boss.cancel(queue, mine))) await boss.send(DEAD, { ...data, reason }, { id });
         });
       },
       release: () =>
@@ -187,6 +186,10 @@ export class PgBossQueue implements ProofQueue {
         }),
     };
   }
+}
+
+function jobOf({ batch, circuit, circuitId, chainId, settlement, settleBy }: Letter): ProofJob {
+  return { batch, circuit, circuitId, chainId, settlement, settleBy };
 }
 
 /** Every batch has one job, whose name is its number. */

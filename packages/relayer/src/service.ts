@@ -179,7 +179,9 @@ async function startWith(queue: ProofQueue, parts: ServiceParts): Promise<Servic
   const settler = new Settler({ domain, store, circuits, gateway: chain, prover, queue, outbox, sender, now });
   const proofs = new BatchProofs({ domain, store, circuits, gateway: chain });
   const told = (news: ProofNews): void => tellProof(news, logger);
-  const workers = (parts.provers ?? [prover]).map((one) => new ProofWorker({ queue, proofs, prover: one, circuits, told }));
+  const workers = (parts.provers ?? [prover]).map(
+    (one) => new ProofWorker({ queue, proofs, prover: one, circuits, told }),
+  );
   const direct = new DirectSettler({ store, gateway: chain, outbox, sender, lease });
   const acknowledgements = new Acknowledgements({
     store,
@@ -289,7 +291,13 @@ async function startWith(queue: ProofQueue, parts: ServiceParts): Promise<Servic
     const url = await server.listen({ host: config.host, port: config.port });
     rounds.start();
     for (const worker of workers) worker.start();
-    return { url, metricsUrl, processor, settler, stop: () => stop(server, metricsServer, rounds, lease, workers, queue) };
+    return {
+      url,
+      metricsUrl,
+      processor,
+      settler,
+      stop: () => stop(server, metricsServer, rounds, lease, workers, queue),
+    };
   } catch (error) {
     await stop(server, metricsServer, rounds, lease, workers, queue);
     throw error;

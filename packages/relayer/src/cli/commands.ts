@@ -550,7 +550,15 @@ export interface ServeOptions {
 
 /** Serves until SIGINT or SIGTERM; a second one ends it at once. */
 export async function serve(session: Session, output: Output, options: ServeOptions): Promise<void> {
-  const { logLevel, provers: count, metricsPort = null, replaceAfter, gasBudgetEthPerDay, minBalanceEth, ...rest } = options;
+  const {
+    logLevel,
+    provers: count,
+    metricsPort = null,
+    replaceAfter,
+    gasBudgetEthPerDay,
+    minBalanceEth,
+    ...rest
+  } = options;
   const { settleWithin } = session.options;
   const { finality, maxFeePerGas, alarms } = session;
   const maxSkew = session.local ? null : SERVICE_DEFAULTS.maxSkew;

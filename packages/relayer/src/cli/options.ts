@@ -135,7 +135,11 @@ export const serviceOptions = (): Option[] => [
   named("--settle-every <seconds>", "between batches; 0 leaves them to `bursar batch`", "BURSAR_SETTLE_EVERY")
     .default(SERVICE_DEFAULTS.settleEvery)
     .argParser(between(0, 86_400)),
-  named("--provers <number>", "proofs at once in this process; 0 leaves them to `bursar prove --worker`", "BURSAR_PROVERS")
+  named(
+    "--provers <number>",
+    "proofs at once in this process; 0 leaves them to `bursar prove --worker`",
+    "BURSAR_PROVERS",
+  )
     .default(1)
     .argParser(between(0, 64)),
   named("--replace-after <seconds>", "until a stuck transaction gets a higher fee", "BURSAR_REPLACE_AFTER")

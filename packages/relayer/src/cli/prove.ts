@@ -99,7 +99,7 @@ function chosen(deployed: Readonly<Record<string, Hex>>, wanted: readonly string
 /** One line for each step: of JSON, or for a person. */
 function tell(output: Output, { kind, ...news }: ProofNews): void {
   const { error, ...about } = { error: undefined, ...news };
-  const why = error === undefined ? {} : { code: (error as { code?: unknown }).code, reason: (error as Error).message };
+  const why = error === undefined ? {} : { code: (error as { code?: unknown }).code, reason: error.message };
   if (output.json) output.err(JSON.stringify({ proof: kind, ...about, ...why }));
   else {
     const parts = Object.entries({ ...about, ...why }).map(([name, value]) => `${name} ${String(value)}`);

@@ -40,7 +40,9 @@ export class Metrics implements ProcessorEvents {
   readonly #units = this.#gauge("bursar_unsettled_units", "Their sum");
   readonly #age = this.#gauge("bursar_oldest_unsettled_seconds", "Age of the oldest of them");
   readonly #batches = this.#gauge("bursar_batches", "Batches by state", ["state"]);
-  readonly #jobs = this.#gauge("bursar_proof_jobs", "Batches that wait for their proof, by state of the job", ["state"]);
+  readonly #jobs = this.#gauge("bursar_proof_jobs", "Batches that wait for their proof, by state of the job", [
+    "state",
+  ]);
   readonly #settledAt = this.#gauge(
     "bursar_last_settlement_timestamp_seconds",
     "When this process last settled; 0: never",
