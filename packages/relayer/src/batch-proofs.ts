@@ -36,12 +36,12 @@ export class BatchProofs {
    */
   async make(id: number, prover: BatchProver): Promise<MadeProof> {
     const { store, domain, gateway } = this.#options;
+    await store.transact(() => store.markProving(id));
     const { circuit, statement } = await this.settled(id);
     const { circuitId, size } = circuit;
     const { rows, credits, commitment } = statement;
     const { settlement } = gateway;
     const bound = transcript({ chainId: domain.chainId, settlement, circuitId, commitment, rows, credits });
-    await store.transact(() => store.markProving(id));
     const began = performance.now();
     const { circuitId: proved, proof, signals } = await prover.prove(size, statement, challenge(bound));
     if (proved !== circuitId) throw wrongKey(size.name, proved, circuitId);

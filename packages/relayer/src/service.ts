@@ -326,11 +326,13 @@ async function stop(
   await metrics?.close();
 }
 
-async function settle(settler: Settler, metrics: Metrics, logger: Logger): Promise<void> {
-  for (const { id, state, payments, gasUsed, error } of await settler.settle()) {
-    if (state === "settled") metrics.settled();
-    logger.info({ batch: id, state, payments, gasUsed: gasUsed?.toString(), error }, "batch ended");
-  }
+function settle(settler: Settler, metrics: Metrics, logger: Logger): Promise<unknown> {
+  return settler.settle({
+    ended: ({ id, state, payments, gasUsed, error }) => {
+      if (state === "settled") metrics.settled();
+      logger.info({ batch: id, state, payments, gasUsed: gasUsed?.toString(), error }, "batch ended");
+    },
+  });
 }
 
 function tellProof({ kind, ...news }: ProofNews, logger: Logger): void {

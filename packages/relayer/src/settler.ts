@@ -64,6 +64,13 @@ export interface SettlerOptions {
   now: () => bigint;
 }
 
+export interface SettleOptions {
+  /** Whether proofs that workers will bring are waited for. */
+  readonly untilProved?: boolean;
+  /** Told of each batch when it ends. */
+  readonly ended?: (batch: BatchRecord) => void;
+}
+
 /**
  * Takes accepted payments to the chain: plan, prove, submit, follow to the end. Each step is recorded before the next
  * begins, so that {@link finish} continues wherever the last run stopped.
@@ -113,7 +120,7 @@ export class Settler {
    * later call, or waited for.
    * @throws the first error, once nothing is under way: what it stopped can be resumed.
    */
-  async settle({ untilProved = false } = {}): Promise<BatchRecord[]> {
+  async settle({ untilProved = false, ended }: SettleOptions = {}): Promise<BatchRecord[]> {
     const { store } = this.#options;
     const under = new Map<number, Promise<BatchRecord>>();
     let open = 0;
@@ -122,7 +129,7 @@ export class Settler {
         if (under.has(id)) continue;
         ++open;
         const ending = this.finish(id).finally(() => --open);
-        ending.catch(() => undefined);
+        ending.then(ended, () => undefined);
         under.set(id, ending);
       }
       if (open === 0 && !(untilProved && (await this.#mayFollow(under)))) return Promise.all(under.values());
@@ -224,11 +231,11 @@ export class Settler {
       refused.push(`${row.agent}: ${reason}`);
     }
     if (refused.length === 0) return false;
-    await store.transact(async () => {
-      await store.markFailed(id, `The contract refuses ${refused.join("; ")}`);
+    return store.transact(async () => {
       await queue?.cancel({ batch: id, circuit });
+      // A worker may have been faster: what is proved is on its way, and the contract will say.
+      return store.markFailed(id, `The contract refuses ${refused.join("; ")}`, UNPROVED);
     });
-    return true;
   }
 
   /** A batch waits for cheaper days until its first receipt falls due, less what mining and finality may take. */

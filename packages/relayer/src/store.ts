@@ -604,11 +604,17 @@ export class Store implements OutboxBook {
     });
   }
 
-  /** The batch will never settle: its payments wait for the next one. */
-  async markFailed(id: number, error: string): Promise<void> {
-    await this.transact(async () => {
-      await this.database.run("UPDATE batch SET state = 'failed', error = ? WHERE id = ?", error, id);
+  /**
+   * The batch will never settle: its payments wait for the next one.
+   * @param from - the states in which that can be said of it; any unless given.
+   * @returns whether it was in one of them.
+   */
+  async markFailed(id: number, error: string, from: readonly BatchState[] = BATCH_STATES): Promise<boolean> {
+    return this.transact(async () => {
+      const failed = `UPDATE batch SET state = 'failed', error = ? WHERE id = ? AND state IN ${list(from.length)} RETURNING id`;
+      if ((await this.database.get(failed, error, id, ...from)) === undefined) return false;
       await this.database.run("UPDATE payment SET batch = NULL WHERE batch = ?", id);
+      return true;
     });
   }
 

@@ -29,10 +29,10 @@ export function addProveCommand(program: Command, { output, within }: Scene): vo
     .option("--circuits <list>", "only of these, with commas; all that the deployment has unless given", names)
     .option("--retry <batch>", "have a batch tried again that was given up", between(1, Number.MAX_SAFE_INTEGER))
     .action(
-      within((session, options: ProveOptions) => {
+      within((session, options: ProveOptions, command: Command) => {
         if (options.retry !== undefined) return retry(session, output, options.retry);
         if (options.worker) return work(session, output, options);
-        throw new BursarError("malformed-input", "Nothing is asked for.", {}, "Say --worker, or --retry and a batch.");
+        return command.error("error: nothing is asked for; say --worker, or --retry and a batch");
       }),
     );
 }
