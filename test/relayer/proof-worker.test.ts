@@ -60,7 +60,7 @@ describe("a worker of the prover farm", function () {
   it("takes no batch of a circuit whose key is another than the deployment's", async () => {
     const id = await planned();
     const other = circuitSize("default");
-    const stranger = new Prover(() => openCircuit(other, keyFolder(other)));
+    const stranger = new Prover(() => openCircuit(other, keyFolder(other, undefined)));
     expect(await worker(stranger).next()).to.equal(false);
     expect(news.find(({ kind }) => kind === "keyless")).to.deep.include({ circuit: "tiny" });
     expect(news.map((one) => ("error" in one ? (one.error as { code?: string }).code : null))).to.include(
