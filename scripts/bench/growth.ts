@@ -157,7 +157,7 @@ class Books {
     await serve(1);
     const { user, system } = process.cpuUsage(before);
     const used = this.#databaseCpu() - database;
-    const planning = await took(() => plan(store, [circuitSize("large")], now()));
+    const planning = await took(() => plan(store, [circuitSize("large")], BigInt(Math.floor(Date.now() / 1_000))));
     const backlog = await took(() => store.backlog());
     return {
       payments: this.#payments,

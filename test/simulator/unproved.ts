@@ -1,7 +1,6 @@
 import { evaluate, type Hex } from "@bursar/protocol";
 import type { Proof, Statement } from "@bursar/prover";
 import { availableCircuits } from "@bursar/relayer";
-import { ZeroHash } from "ethers";
 
 import type { SimulatedChain } from "./chain.ts";
 import type { Proving } from "./office.ts";
@@ -25,15 +24,17 @@ export async function breakVerifiers(chain: SimulatedChain): Promise<void> {
  * Everything but the proofs is as ever, and what an honest processor claims is true.
  */
 export class Unproved implements Proving {
+  readonly #circuit: Hex;
   readonly #inclusion: Hex;
 
   constructor({ rail }: SimulatedChain) {
+    this.#circuit = availableCircuits(rail.circuits)[0]!.circuitId;
     this.#inclusion = Object.values(rail.inclusions)[0]!;
   }
 
   prove(_size: unknown, { rows, credits, commitment }: Statement, challenge: bigint): Promise<Proof> {
     const signals = { T: evaluate(challenge, rows, credits), C: commitment, z: challenge };
-    return Promise.resolve({ circuitId: ZeroHash as Hex, proof: NO_PROOF, signals });
+    return Promise.resolve({ circuitId: this.#circuit, proof: NO_PROOF, signals });
   }
 
   proveInclusion(): Promise<Omit<Proof, "signals">> {

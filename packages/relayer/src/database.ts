@@ -13,14 +13,19 @@ export interface Queries {
   all(sql: string, ...values: Value[]): Promise<Columns[]>;
 }
 
+/** Statements in an engine's own words, for what knows no other engine. */
+export interface NativeQueries {
+  native(sql: string, values: readonly unknown[]): Promise<{ rows: Columns[] }>;
+}
+
 /** A connection on which a transaction is open. */
-export interface Transaction extends Queries {
+export interface Transaction extends Queries, Partial<NativeQueries> {
   commit(): Promise<void>;
   rollback(): Promise<void>;
 }
 
 /** What an engine gives: single statements, transactions, and its own form of a schema. */
-export interface Engine extends Queries {
+export interface Engine extends Queries, Partial<NativeQueries> {
   readonly name: "sqlite" | "postgres";
   /** The present in Unix seconds, as an expression. */
   readonly clock: string;
@@ -183,6 +188,20 @@ export class Database implements Queries {
       this.#observe(kind, performance.now() - began, failure);
       throw failure;
     }
+  }
+
+  /** Like {@link run}, in the engine's own words, which SQLite has none of. */
+  async native(sql: string, values: readonly unknown[]): Promise<{ rows: Columns[] }> {
+    const { transaction, guard } = this.#scope();
+    if (transaction === null && guard !== null) return this.transact(() => this.native(sql, values));
+    const on = transaction ?? this.#engine;
+    if (!on.native) throw new Error(`${this.engine} takes no statements in its own words`);
+    return on.native(sql, values);
+  }
+
+  /** Runs `work` outside of the transaction and the guard that are around this. */
+  apart<T>(work: () => Promise<T>): Promise<T> {
+    return this.#scopes.exit(work);
   }
 
   close(): Promise<void> {

@@ -1,7 +1,7 @@
 import { BursarError } from "@bursar/protocol";
 import pg from "pg";
 
-import type { Columns, Engine, Queries, Transaction, Value } from "./database.ts";
+import type { Columns, Engine, NativeQueries, Queries, Transaction, Value } from "./database.ts";
 
 /** PostgreSQL's bigint is read as a number: all that are kept are below 2^53. */
 const types: pg.CustomTypesConfig = {
@@ -105,21 +105,26 @@ export class PostgresEngine implements Engine {
     return this.#statements(this.#pool).all(sql, ...values);
   }
 
+  native(sql: string, values: readonly unknown[]): Promise<{ rows: Columns[] }> {
+    return this.#statements(this.#pool).native(sql, values);
+  }
+
   close(): Promise<void> {
     return this.#pool.end();
   }
 
-  #statements(on: pg.Pool | pg.PoolClient, lost?: (error: Error) => void): Queries {
+  #statements(on: pg.Pool | pg.PoolClient, lost?: (error: Error) => void): Queries & NativeQueries {
     const ask = async (sql: string, values: Value[]): Promise<Columns[]> => {
       const query = { ...prepared(sql), values, ...(this.#patient.has(statements) ? { query_timeout: HOURS } : {}) };
       return (await reach(() => on.query<Columns>(query), lost)).rows;
     };
-    const statements: Queries = {
+    const statements: Queries & NativeQueries = {
       run: async (sql, ...values) => {
         await ask(sql, values);
       },
       get: async (sql, ...values) => (await ask(sql, values))[0],
       all: (sql, ...values) => ask(sql, values),
+      native: (sql, values) => reach(() => on.query<Columns>(sql, values.length === 0 ? undefined : [...values]), lost),
     };
     return statements;
   }

@@ -8,6 +8,7 @@ import { Acknowledgements } from "./acknowledgements.ts";
 import { Alarms, type Alarm } from "./alarms.ts";
 import { Answers, type InclusionProver } from "./answers.ts";
 import { ApiKeys } from "./api-keys.ts";
+import { BatchProofs } from "./batch-proofs.ts";
 import { gasPriceOf, reach, type Chain } from "./chain.ts";
 import { Closings } from "./closings.ts";
 import { DirectSettler } from "./direct.ts";
@@ -25,11 +26,14 @@ import type { Finality } from "./finality.ts";
 import { IntentBook, Intents } from "./intents.ts";
 import { Outbox } from "./outbox.ts";
 import { Lease } from "./lease.ts";
+import { openProofQueue } from "./open-proof-queue.ts";
 import { loadPageHash } from "./page-hash.ts";
 import { PayeeGate } from "./payee-gate.ts";
 import { MAX_WAIT, type BatchPolicy } from "./planner.ts";
 import { Processor, receiptKey } from "./processor.ts";
 import { Profiles } from "./profiles.ts";
+import type { ProofQueue } from "./proof-queue.ts";
+import { ProofWorker, type KeyedProver, type ProofNews } from "./proof-worker.ts";
 import { Rate } from "./rate.ts";
 import { Rounds } from "./rounds.ts";
 import { SettledCheck } from "./settled-check.ts";
@@ -110,6 +114,8 @@ export interface ServiceParts {
   /** Signs receipts and sends transactions: the mandates' processor, with money for gas. */
   readonly signer: BaseWallet;
   readonly prover: BatchProver & InclusionProver;
+  /** Those that prove batches in this process, side by side; `prover` unless given, none where others do. */
+  readonly provers?: readonly KeyedProver[];
   readonly logger: Logger;
   /** What the nodes, the transactions and the settled batches raise is logged and counted. */
   readonly alarms?: Alarms | undefined;
@@ -182,11 +188,25 @@ export async function createChainService(
   parts: ServiceParts,
   shared: Pick<MetricsOptions, "registry" | "chain"> = {},
 ): Promise<ChainService> {
+  const queue = await openProofQueue(parts.store.database);
+  try {
+    return await createWith(queue, parts, shared);
+  } catch (error) {
+    await queue.close();
+    throw error;
+  }
+}
+
+async function createWith(
+  queue: ProofQueue,
+  parts: ServiceParts,
+  shared: Pick<MetricsOptions, "registry" | "chain">,
+): Promise<ChainService> {
   const { config, chain, provider, store, signer, prover, logger, now, alarms = new Alarms() } = parts;
   await expectWithin(config.settleWithin, chain);
   const sender = signer.address as Address;
   const lease = new Lease({ database: store.database, name: `sending as ${sender} on chain ${chain.rail.chainId}` });
-  const metrics = new Metrics({ store, now, isSender: () => lease.held, ...shared });
+  const metrics = new Metrics({ store, now, isSender: () => lease.held, queue, ...shared });
   const outbox = outboxOf(parts, alarms, lease, metrics);
   const key = receiptKey(signer);
   const domain = { chainId: chain.rail.chainId, registry: chain.rail.registry };
@@ -209,7 +229,12 @@ export async function createChainService(
   const circuits = availableCircuits(chain.rail.circuits);
   await expectAnswers(circuits, parts);
   const policy = config.settleEvery === 0 ? undefined : () => policyOf(parts);
-  const settler = new Settler({ domain, store, circuits, gateway: chain, prover, outbox, sender, policy, now });
+  const settler = new Settler({ domain, store, circuits, gateway: chain, prover, queue, outbox, sender, policy, now });
+  const proofs = new BatchProofs({ domain, store, circuits, gateway: chain });
+  const told = (news: ProofNews): void => tellProof(news, logger);
+  const workers = (parts.provers ?? [prover]).map(
+    (one) => new ProofWorker({ queue, proofs, prover: one, circuits, told }),
+  );
   const direct = new DirectSettler({ store, gateway: chain, outbox, sender, lease });
   const acknowledgements = new Acknowledgements({
     store,
@@ -282,6 +307,7 @@ export async function createChainService(
         aep2Routes({ processor, settler: direct, store, domain: directDomain, key, settleWithin: config.settleWithin }),
     ],
   });
+  const dead = new Set<number>();
   const rounds = new Rounds({
     chores: [
       { name: REFRESH, every: 1_000, run: () => processor.refresh().then(() => metrics.chainAnswers(true)) },
@@ -299,10 +325,12 @@ export async function createChainService(
               {
                 name: "batches",
                 every: Math.min(config.settleEvery, LOOK_FOR_BATCHES) * 1_000,
-                run: () => settle(settler, metrics, logger),
+                run: () => settler.begin(),
               },
+              { name: "proved", every: 1_000, run: () => settle(settler, metrics, logger) },
             ]),
       ].map(({ run, ...chore }) => ({ ...chore, run: () => lease.run<unknown>(run) })),
+      { name: "proof jobs", every: 5_000, run: () => tellDead(queue, dead, logger) },
     ],
     failed: (chore, error) => {
       metrics.failed(chore);
@@ -317,8 +345,9 @@ export async function createChainService(
   const start = (): void => {
     alarms.listen((alarm, over) => tellAlarm(alarm, over, metrics, logger));
     rounds.start();
+    for (const worker of workers) worker.start();
   };
-  return { server, metrics, processor, settler, start, stop: () => stop(server, rounds, lease) };
+  return { server, metrics, processor, settler, start, stop: () => stop(server, rounds, lease, workers, queue) };
 }
 
 function admission(perSecond: number): ((address: string) => void) | undefined {
@@ -327,9 +356,16 @@ function admission(perSecond: number): ((address: string) => void) | undefined {
   return (address) => rate.admit(address);
 }
 
-async function stop(server: FastifyInstance, rounds: Rounds, lease: Lease): Promise<void> {
+async function stop(
+  server: FastifyInstance,
+  rounds: Rounds,
+  lease: Lease,
+  workers: readonly ProofWorker[],
+  queue: ProofQueue,
+): Promise<void> {
   await server.close();
-  await rounds.stop(PATIENCE);
+  await Promise.all([rounds.stop(PATIENCE), ...workers.map((worker) => worker.stop(PATIENCE))]);
+  await queue.close();
   // Where the database is gone the lease ends by itself.
   await lease.release().catch(() => undefined);
 }
@@ -340,12 +376,39 @@ async function policyOf({ config, provider }: ServiceParts): Promise<BatchPolicy
   return { maxWait: settleEvery, isCheap };
 }
 
-async function settle(settler: Settler, metrics: Metrics, logger: Logger): Promise<void> {
-  for (const batch of await settler.run()) {
-    const { id, state, payments, gasUsed, error } = batch;
-    metrics.ended(batch);
-    logger.info({ batch: id, state, payments, gasUsed: gasUsed?.toString(), error }, "batch ended");
+function settle(settler: Settler, metrics: Metrics, logger: Logger): Promise<unknown> {
+  return settler.settle({
+    ended: (batch) => {
+      const { id, state, payments, gasUsed, error } = batch;
+      metrics.ended(batch);
+      logger.info({ batch: id, state, payments, gasUsed: gasUsed?.toString(), error }, "batch ended");
+    },
+  });
+}
+
+function tellProof({ kind, ...news }: ProofNews, logger: Logger): void {
+  const error = "error" in news ? { code: (news.error as { code?: unknown }).code, reason: news.error.message } : {};
+  logger[NEWS[kind]]({ ...news, ...error }, `proof ${kind}`);
+}
+
+const NEWS = {
+  begun: "debug",
+  proved: "info",
+  dropped: "info",
+  returned: "info",
+  failed: "warn",
+  unreached: "warn",
+  keyless: "error",
+} as const;
+
+/** Whichever worker gave a batch up, and wherever it ran: told of once for each time that it happens. */
+async function tellDead(queue: ProofQueue, told: Set<number>, logger: Logger): Promise<void> {
+  const dead = await queue.dead();
+  for (const { batch, circuit, reason } of dead) {
+    if (!told.has(batch)) logger.error({ batch, circuit, reason }, "a batch is not proved: see `bursar prove --retry`");
   }
+  told.clear();
+  for (const { batch } of dead) told.add(batch);
 }
 
 function tellAlarm(alarm: Alarm, over: boolean, metrics: Metrics, logger: Logger): void {

@@ -1,20 +1,15 @@
-import {
-  BursarError,
-  challenge,
-  hashLine,
-  transcript,
-  type Address,
-  type Credit,
-  type Domain,
-  type Hex,
-  type Row,
-} from "@bursar/protocol";
-import { circuitSize, layOut, type BatchRow, type CircuitSize, type Proof, type Statement } from "@bursar/prover";
+import { setTimeout as pause } from "node:timers/promises";
+
 import type { Span } from "@opentelemetry/api";
 
+import { BursarError, type Address, type Credit, type Domain, type Hex, type Row } from "@bursar/protocol";
+import { circuitSize, type BatchRow, type CircuitSize, type Proof, type Statement } from "@bursar/prover";
+
+import { aboutBatch, BatchProofs, isUnproved } from "./batch-proofs.ts";
 import type { Outbox } from "./outbox.ts";
 import { plan, replay, type BatchPolicy } from "./planner.ts";
-import type { BatchRecord } from "./records.ts";
+import type { ProofQueue } from "./proof-queue.ts";
+import type { BatchRecord, BatchState } from "./records.ts";
 import type { Store } from "./store.ts";
 import { contextOf, isTracing, MOST_LINKS, traced, tracedFrom } from "./trace.ts";
 
@@ -63,6 +58,8 @@ export interface SettlerOptions {
   circuits: readonly Circuit[];
   gateway: SettlementGateway;
   prover: BatchProver;
+  /** Where workers take batches to prove from; they are proved here, one after another, unless given. */
+  queue?: ProofQueue | undefined;
   outbox: Outbox;
   /** Account that sends settlements: the mandates' processor. */
   sender: Address;
@@ -72,22 +69,36 @@ export interface SettlerOptions {
   now: () => bigint;
 }
 
+export interface SettleOptions {
+  /** Whether proofs that workers will bring are waited for. */
+  readonly untilProved?: boolean;
+  /** Told of each batch when it ends. */
+  readonly ended?: (batch: BatchRecord) => void;
+}
+
 /**
  * Takes accepted payments to the chain: plan, prove, submit, follow to the end. Each step is recorded before the next
  * begins, so that {@link finish} continues wherever the last run stopped.
  */
 export class Settler {
   readonly #options: SettlerOptions;
+  readonly #proofs: BatchProofs;
 
   constructor(options: SettlerOptions) {
     this.#options = options;
+    this.#proofs = new BatchProofs(options);
   }
 
   /**
    * Finishes what is under way, then plans and settles until no batch is due. A batch that fails is planned again
-   * without the mandates that the contract refuses; if it refuses none of them, this ends.
+   * without the mandates that the contract refuses; if it refuses none of them, this ends. Where workers prove, batches
+   * are planned and settled side by side, and one that they gave up stays as it is.
    */
   async run(): Promise<BatchRecord[]> {
+    if (this.#options.queue) {
+      await this.begin();
+      return this.settle({ untilProved: true });
+    }
     const ended: BatchRecord[] = [];
     for (const { id } of await this.#options.store.batches(UNFINISHED)) ended.push(await this.finish(id));
     for (let next = await this.plan(); next; next = await this.plan()) {
@@ -98,6 +109,46 @@ export class Settler {
     return ended;
   }
 
+  /** Plans batches until no payment waits, and asks for the proofs of all that have none. */
+  async begin(): Promise<void> {
+    const { store, queue } = this.#options;
+    for (const batch of await store.batches(UNPROVED)) {
+      // Unless another program planned it, it was sent with its plan.
+      const job = await this.#proofs.job(batch);
+      await store.transact(() => queue!.send(job));
+    }
+    for (let next = await this.plan(); next; next = await this.plan()) await this.#withoutOffenders(next);
+  }
+
+  /**
+   * Settles batches that are proved, each by itself, as long as there are any; one whose proof takes long is left to a
+   * later call, or waited for.
+   * @throws the first error, once nothing is under way: what it stopped can be resumed.
+   */
+  async settle({ untilProved = false, ended }: SettleOptions = {}): Promise<BatchRecord[]> {
+    const { store } = this.#options;
+    const under = new Map<number, Promise<BatchRecord>>();
+    let open = 0;
+    for (;;) {
+      for (const { id } of await store.batches(PROVED)) {
+        if (under.has(id)) continue;
+        ++open;
+        const ending = this.finish(id).finally(() => --open);
+        ending.then(ended, () => undefined);
+        under.set(id, ending);
+      }
+      if (open === 0 && !(untilProved && (await this.#mayFollow(under)))) return Promise.all(under.values());
+      await pause(LOOK);
+    }
+  }
+
+  /** Whether a batch that is not under way yet will be proved. */
+  async #mayFollow(under: ReadonlyMap<number, unknown>): Promise<boolean> {
+    const { store, queue } = this.#options;
+    const dead = new Set((await queue!.dead()).map(({ batch }) => batch));
+    return (await store.batches(UNFINISHED)).some(({ id }) => !under.has(id) && !dead.has(id));
+  }
+
   /** Whether a mandate of the batch is left out of further ones. */
   async #lessOne({ rows }: BatchRecord): Promise<boolean> {
     for (const { agent } of rows) if ((await this.#options.store.excluded(agent)) !== null) return true;
@@ -106,7 +157,7 @@ export class Settler {
 
   /** Records the next batch, or returns undefined when none is due. */
   async plan(): Promise<BatchRecord | undefined> {
-    const { store, circuits, now } = this.#options;
+    const { store, circuits, queue, now } = this.#options;
     const sizes = circuits.map(({ size }) => size);
     const policy = await this.#options.policy?.();
     const began = performance.now();
@@ -114,7 +165,7 @@ export class Settler {
       const planned = await plan(store, sizes, now(), policy);
       if (!planned) return undefined;
       const { circuit, token, payments } = planned;
-      const { rows } = this.#layOut(circuit, planned.rows);
+      const { rows } = this.#proofs.layOut(circuit, planned.rows);
       const id = await store.addBatch({
         circuit,
         token,
@@ -125,51 +176,24 @@ export class Settler {
         total: rows.reduce((sum, { debit }) => sum + debit, 0n),
         createdAt: now(),
       });
-      if (isTracing()) await this.#trace(await this.#batch(id), began);
-      return this.#batch(id);
+      const batch = await this.#proofs.batch(id);
+      if (isTracing()) await this.#trace(batch, began);
+      await queue?.send(await this.#proofs.job(batch));
+      return this.#proofs.batch(id);
     });
   }
 
   /** A batch goes on with the trace of its first payment that is traced, and is linked to those of some others. */
   async #trace({ id, circuit, payments, rows }: BatchRecord, began: number): Promise<void> {
     const { store } = this.#options;
-    const attributes = { ...about(id, circuit), "bursar.payments": payments, "bursar.mandates": rows.length };
+    const attributes = { ...aboutBatch(id, circuit), "bursar.payments": payments, "bursar.mandates": rows.length };
     await store.setTrace(id, tracedFrom("batch", began, attributes, await store.tracesOf(id, 1 + MOST_LINKS)));
   }
 
-  /** Proves a planned batch and records the call that settles it. */
+  /** Proves a planned batch here and records the call that settles it. */
   async prove(id: number): Promise<BatchRecord> {
-    const { store, domain, gateway, prover } = this.#options;
-    const batch = await this.#batch(id);
-    const { circuitId, size } = this.#circuit(batch.circuit);
-    const statement = this.#layOut(batch.circuit, await replay(store, batch));
-    const { rows, credits, commitment } = statement;
-    const bound = transcript({
-      chainId: domain.chainId,
-      settlement: gateway.settlement,
-      circuitId,
-      commitment,
-      rows,
-      credits,
-    });
-    await store.transact(() => store.markProving(id));
-    const began = performance.now();
-    const { proof, signals } = await traced(
-      "proof",
-      { attributes: about(id, batch.circuit) },
-      () => prover.prove(size, statement, challenge(bound)),
-      contextOf(batch.trace),
-    );
-    const calldata = gateway.encode({
-      circuitId,
-      rows: await this.#signed(rows),
-      credits,
-      commitment,
-      evaluation: signals.T,
-      proof,
-    });
-    await store.transact(() => store.markProved(id, calldata, Math.round(performance.now() - began)));
-    return this.#batch(id);
+    await this.#proofs.record(await this.#proofs.make(id, this.#options.prover));
+    return this.#proofs.batch(id);
   }
 
   /**
@@ -178,20 +202,20 @@ export class Settler {
    */
   async finish(id: number): Promise<BatchRecord> {
     const { store } = this.#options;
-    const batch = await this.#batch(id);
+    const batch = await this.#proofs.batch(id);
     if (batch.state === "settled" || batch.state === "failed") return batch;
-    const unproved = batch.state === "planned" || batch.state === "proving";
-    if (unproved && (await this.#withoutOffenders(batch))) return this.#batch(id);
+    const unproved = isUnproved(batch);
+    if (unproved && (await this.#withoutOffenders(batch))) return this.#proofs.batch(id);
     const { calldata } = unproved ? await this.prove(id) : batch;
     if (!calldata) throw new Error(`batch ${id} is ${batch.state} without calldata`);
     try {
-      const attributes = about(id, batch.circuit);
+      const attributes = aboutBatch(id, batch.circuit);
       await traced("settlement", { attributes }, (span) => this.#settle(batch, calldata, span), contextOf(batch.trace));
     } catch (error) {
       if (!(error instanceof BursarError) || error.code !== "transaction-failed") throw error;
       await store.markFailed(id, error.message);
     }
-    return this.#batch(id);
+    return this.#proofs.batch(id);
   }
 
   async #settle(batch: BatchRecord, calldata: Hex, span: Span): Promise<void> {
@@ -219,9 +243,10 @@ export class Settler {
    * @returns whether there were any.
    */
   async #withoutOffenders({ id, circuit, rows: planned, ...batch }: BatchRecord): Promise<boolean> {
-    const { store, gateway, sender } = this.#options;
-    const { rows, credits } = this.#layOut(circuit, await replay(store, { id, circuit, rows: planned, ...batch }));
-    const signed = await this.#signed(rows);
+    const { store, gateway, queue, sender } = this.#options;
+    const parts = await replay(store, { id, circuit, rows: planned, ...batch });
+    const { rows, credits } = this.#proofs.layOut(circuit, parts);
+    const signed = await this.#proofs.signed(rows);
     if ((await gateway.checkRows(signed, credits, sender)) === null) return false;
     const refused: string[] = [];
     for (const row of signed) {
@@ -230,73 +255,33 @@ export class Settler {
       await store.exclude(row.agent, reason);
       refused.push(`${row.agent}: ${reason}`);
     }
-    if (refused.length > 0) await store.markFailed(id, `The contract refuses ${refused.join("; ")}`);
-    return refused.length > 0;
+    if (refused.length === 0) return false;
+    return store.transact(async () => {
+      await queue?.cancel({ batch: id, circuit });
+      // A worker may have been faster: what is proved is on its way, and the contract will say.
+      return store.markFailed(id, `The contract refuses ${refused.join("; ")}`, UNPROVED);
+    });
   }
 
   /** A batch waits for cheaper days until its first receipt falls due, less what mining and finality may take. */
-  async #mayWaitUntil({ rows }: BatchRecord): Promise<bigint> {
-    const firsts = await Promise.all(rows.map(({ agent, seq }) => this.#options.store.payment(agent, seq + 1n)));
-    const due = firsts.map((first) => first?.settleBy ?? 0n);
-    return due.reduce((first, settleBy) => (settleBy < first ? settleBy : first)) - URGENT;
+  async #mayWaitUntil(batch: BatchRecord): Promise<bigint> {
+    return (await this.#proofs.due(batch)) - URGENT;
   }
 
   /** What a recorded batch proved, laid out again from the payments. */
-  async settled(id: number): Promise<SettledBatch> {
-    const { store } = this.#options;
-    const batch = await this.#batch(id);
-    if (batch.rows.length === 0) throw unknownRows(id);
-    const rows = await replay(store, batch);
-    return { circuit: this.#circuit(batch.circuit), parts: rows, statement: this.#layOut(batch.circuit, rows) };
-  }
-
-  #layOut(circuit: string, rows: readonly BatchRow[]): Statement {
-    return layOut(this.#circuit(circuit).size, rows);
-  }
-
-  #circuit(name: string): Circuit {
-    const circuit = this.#options.circuits.find(({ size }) => size.name === name);
-    if (!circuit)
-      throw new BursarError("key-missing", `No verifier of circuit ${name} stands on chain.`, { value: name });
-    return circuit;
-  }
-
-  async #batch(id: number): Promise<BatchRecord> {
-    const batch = await this.#options.store.batch(id);
-    if (!batch) throw new BursarError("malformed-input", `There is no batch ${id}.`, { value: id });
-    return batch;
-  }
-
-  /** The agent's signature over the last payment of a row stands for all before it. */
-  #signed(rows: readonly Row[]): Promise<SettleCall["rows"]> {
-    return Promise.all(
-      rows.map(async (row) => {
-        const { agent, seq, count } = row;
-        const last = await this.#options.store.payment(agent, seq + count);
-        if (!last) throw new Error(`payment ${seq + count} of ${agent} is missing from the store`);
-        return { ...row, lineHash: hashLine(last.payment.line), signature: last.signature };
-      }),
-    );
+  settled(id: number): Promise<SettledBatch> {
+    return this.#proofs.settled(id);
   }
 }
-
-/** What every span of a batch says. */
-const about = (id: number, circuit: string) => ({ "bursar.batch": id, "bursar.circuit": circuit });
 
 /** Seconds before the first settle-by from which on a batch waits for nothing. */
 const URGENT = 1_800n;
 
-/** Of a batch that other books have settled: see `Store.takeOver`. */
-function unknownRows(id: number): BursarError {
-  return new BursarError(
-    "books-behind",
-    `Batch ${id} was settled by books that were lost: what else was in it is not known.`,
-    { value: id },
-    "Bring back the books that settled it.",
-  );
-}
-
-const UNFINISHED = ["planned", "proving", "proved", "submitted"] as const;
+const UNPROVED: readonly BatchState[] = ["planned", "proving"];
+const PROVED: readonly BatchState[] = ["proved", "submitted"];
+const UNFINISHED = [...UNPROVED, ...PROVED];
+/** Milliseconds between looks for batches that were proved. */
+const LOOK = 500;
 
 /** The circuits whose key identifiers a deployment names. */
 export function availableCircuits(circuits: Readonly<Record<string, Hex>>): Circuit[] {

@@ -660,13 +660,16 @@ export class Store implements OutboxBook {
     await this.database.run("UPDATE batch SET state = 'proving' WHERE id = ? AND state = 'planned'", id);
   }
 
-  async markProved(id: number, calldata: Hex, provedInMs: number): Promise<void> {
-    await this.database.run(
-      "UPDATE batch SET state = 'proved', calldata = ?, proved_in_ms = ? WHERE id = ?",
+  /** @returns whether this is the batch's proof: it had none and still wants one. */
+  async markProved(id: number, calldata: Hex, provedInMs: number): Promise<boolean> {
+    const row = await this.database.get(
+      `UPDATE batch SET state = 'proved', calldata = ?, proved_in_ms = ?
+       WHERE id = ? AND state IN ('planned', 'proving') RETURNING id`,
       calldata,
       provedInMs,
       id,
     );
+    return row !== undefined;
   }
 
   /** Records a signed transaction before it is broadcast. */
@@ -728,12 +731,18 @@ export class Store implements OutboxBook {
     });
   }
 
-  /** The batch will never settle: its payments wait for the next one. */
-  async markFailed(id: number, error: string): Promise<void> {
-    await this.transact(async () => {
-      await this.database.run("UPDATE batch SET state = 'failed', error = ? WHERE id = ?", error, id);
+  /**
+   * The batch will never settle: its payments wait for the next one.
+   * @param from - the states in which that can be said of it; any unless given.
+   * @returns whether it was in one of them.
+   */
+  async markFailed(id: number, error: string, from: readonly BatchState[] = BATCH_STATES): Promise<boolean> {
+    return this.transact(async () => {
+      const failed = `UPDATE batch SET state = 'failed', error = ? WHERE id = ? AND state IN ${list(from.length)} RETURNING id`;
+      if ((await this.database.get(failed, error, id, ...from)) === undefined) return false;
       await this.database.run("UPDATE payment SET batch = NULL WHERE batch = ?", id);
       for (const { agent } of (await this.batch(id))?.rows ?? []) await this.#gatherSettled(agent);
+      return true;
     });
   }
 

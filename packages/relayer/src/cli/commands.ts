@@ -465,11 +465,15 @@ export async function payout(session: Session, output: Output, payee: Address, t
 export async function status(session: Session, output: Output): Promise<void> {
   const counts = await (await session.store()).counts();
   const batches = await (await session.store()).batches();
+  const queue = await session.queue({ watch: false });
+  const [jobs, dead] = [await queue.counts(), await queue.dead()];
   const text = [
     `${counts.mandates} mandates, ${counts.payments} payments accepted (${counts.unbatched} in no batch), ${counts.refusals} refused`,
     batches.length === 0 ? "no batches" : batchTable(batches),
+    `${jobs.waiting} batches wait to be proved, ${jobs.active} are being proved, ${jobs.dead} were given up`,
+    ...dead.map(({ batch, reason }) => `batch ${batch} was given up: ${reason}; see \`bursar prove --retry ${batch}\``),
   ].join("\n");
-  report(output, { ...counts, batches }, text);
+  report(output, { ...counts, batches, proofs: { ...jobs, givenUp: dead } }, text);
   return Promise.resolve();
 }
 
@@ -533,6 +537,7 @@ export interface ServeOptions {
   readonly publicUrl: string;
   readonly settleEvery: number;
   readonly settleBelow?: string;
+  readonly provers: number;
   readonly replaceAfter: number;
   readonly gasBudgetEthPerDay?: string;
   readonly minBalanceEth?: string;
@@ -550,7 +555,15 @@ export interface ServeOptions {
 
 /** Serves until SIGINT or SIGTERM; a second one ends it at once. */
 export async function serve(session: Session, output: Output, options: ServeOptions): Promise<void> {
-  const { logLevel, metricsPort = null, replaceAfter, gasBudgetEthPerDay, minBalanceEth, ...rest } = options;
+  const {
+    logLevel,
+    provers: count,
+    metricsPort = null,
+    replaceAfter,
+    gasBudgetEthPerDay,
+    minBalanceEth,
+    ...rest
+  } = options;
   const settleBelow = options.settleBelow === undefined ? null : parseUnits(options.settleBelow, "gwei");
   const { settleWithin } = session.options;
   const { finality, maxFeePerGas, alarms } = session;
@@ -567,7 +580,9 @@ export async function serve(session: Session, output: Output, options: ServeOpti
     maxSkew,
     ...bounds,
   };
-  const prover = new Prover();
+  const provers = Array.from({ length: count }, () => new Prover());
+  // Challenges are answered here, wherever batches are proved.
+  const prover = provers[0] ?? new Prover();
   try {
     const service = await startService({
       config,
@@ -577,6 +592,7 @@ export async function serve(session: Session, output: Output, options: ServeOpti
       witness: session.witness(),
       signer: await session.account("processor"),
       prover,
+      provers,
       alarms,
       logger: createLogger(logLevel, process.stdout),
       now,
@@ -588,7 +604,7 @@ export async function serve(session: Session, output: Output, options: ServeOpti
     progress(output, "finishing what was begun; interrupt again to end at once");
     await service.stop();
   } finally {
-    prover.close();
+    for (const one of [prover, ...provers]) one.close();
   }
 }
 

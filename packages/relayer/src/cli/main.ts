@@ -13,6 +13,7 @@ import { addBookCommands } from "./books.ts";
 import { addExitCommands } from "./closings.ts";
 import { addDisputeCommands } from "./disputes.ts";
 import { addIntentCommands } from "./intents.ts";
+import { addProveCommand } from "./prove.ts";
 import { address, amount, between, commonOptions, moment, readConfigFile, serviceOptions } from "./options.ts";
 import { addPlanCommand } from "./plan.ts";
 import { EXIT, fail, type Output } from "./report.ts";
@@ -179,6 +180,7 @@ function build(output: Output): Command {
     .command("settle")
     .description("bring every unfinished batch to its end on chain; resumes after a crash")
     .action(within((session) => commands.settle(session, output)));
+  addProveCommand(program, { output, within });
   addAnswerCommand(program, { output, within });
   addBookCommands(program, { output, within, confirm: confirm(output) });
   program

@@ -154,6 +154,13 @@ export const serviceOptions = (): Option[] => [
     "price of gas above which a batch waits, though not past its promises; any price without it",
     "BURSAR_SETTLE_BELOW",
   ).argParser(decimal),
+  named(
+    "--provers <number>",
+    "proofs at once in this process; 0 leaves them to `bursar prove --worker`",
+    "BURSAR_PROVERS",
+  )
+    .default(1)
+    .argParser(between(0, 64)),
   named("--replace-after <seconds>", "until a stuck transaction gets a higher fee", "BURSAR_REPLACE_AFTER")
     .default(Number(SERVICE_DEFAULTS.replaceAfter))
     .argParser(between(5, 86_400)),

@@ -6,6 +6,7 @@ import { formatEther, NonceManager, parseEther, type JsonRpcProvider, type Signe
 
 import { LOCAL_CHAINS } from "../../../../deploy/index.ts";
 import { Alarms } from "../alarms.ts";
+import { BatchProofs } from "../batch-proofs.ts";
 import { Chain } from "../chain.ts";
 import { deploymentPath, railOf, readDeployment, type Rail } from "../deployment.ts";
 import { connect } from "../failover.ts";
@@ -13,7 +14,9 @@ import { parseGwei } from "../fees.ts";
 import { finalityOf, type Finality } from "../finality.ts";
 import { Keyring } from "../keyring.ts";
 import { Outbox } from "../outbox.ts";
+import { openProofQueue } from "../open-proof-queue.ts";
 import { Processor, receiptKey } from "../processor.ts";
+import type { ProofQueue, ProofQueueOptions } from "../proof-queue.ts";
 import { payeeGateOf } from "../service.ts";
 import { availableCircuits, Settler, type BatchProver } from "../settler.ts";
 import { Store } from "../store.ts";
@@ -58,6 +61,7 @@ export class Session {
   readonly alarms: Alarms;
   #store: Promise<Store> | undefined;
   #witness: Witness | undefined;
+  #queue: Promise<ProofQueue> | undefined;
 
   private constructor(options: SessionOptions, connection: Awaited<ReturnType<typeof connect>>, alarms: Alarms) {
     this.options = options;
@@ -76,10 +80,12 @@ export class Session {
 
   async close(): Promise<void> {
     // What could not be opened needs no closing.
-    await this.#store?.then(
-      (store) => store.close(),
-      () => undefined,
-    );
+    for (const opened of [this.#queue, this.#store]) {
+      await opened?.then(
+        (one) => one.close(),
+        () => undefined,
+      );
+    }
     this.#witness?.close();
     this.provider.destroy();
   }
@@ -124,6 +130,19 @@ export class Session {
 
   #file(name: string, kind: string): string {
     return join(this.options.home, `${name}-${this.chainId}-${this.rail.registry.slice(2, 10)}.${kind}`);
+  }
+
+  /** The jobs of proving, in the books' database. */
+  async queue(options: ProofQueueOptions = {}): Promise<ProofQueue> {
+    const { database } = await this.store();
+    return (this.#queue ??= openProofQueue(database, options));
+  }
+
+  /** Needs the books and the deployment's record, and no key of anybody. */
+  async proofs(): Promise<BatchProofs> {
+    const { domain, chain } = this;
+    const circuits = availableCircuits(this.rail.circuits);
+    return new BatchProofs({ domain, store: await this.store(), circuits, gateway: chain });
   }
 
   async processor(): Promise<Processor> {

@@ -7,6 +7,7 @@ import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom
 
 import type { AlarmCode } from "../alarms.ts";
 import type { ProcessorEvents } from "../events.ts";
+import type { ProofQueue } from "../proof-queue.ts";
 import type { BatchRecord, PaymentRail } from "../records.ts";
 import type { Store } from "../store.ts";
 
@@ -16,6 +17,8 @@ export interface MetricsOptions {
   readonly now: () => bigint;
   /** Whether this process is the one that sends. */
   readonly isSender: () => boolean;
+  /** The jobs of proving. */
+  readonly queue?: Pick<ProofQueue, "counts"> | undefined;
   /** Shared by the chains of a process. */
   readonly registry?: Registry;
   /** Labels everything, where a process has several. */
@@ -61,6 +64,7 @@ export class Metrics implements ProcessorEvents {
   readonly #waited;
   readonly #directs;
   readonly #batches;
+  readonly #jobs;
   readonly #settledAt;
   readonly #chain;
   readonly #books;
@@ -97,6 +101,7 @@ export class Metrics implements ProcessorEvents {
     this.#waited = this.#gauge("bursar_unsettled_payments_waited", "Those that waited so many seconds", ["seconds"]);
     this.#directs = this.#gauge("bursar_unsettled_direct_payments", "The same of the direct rail");
     this.#batches = this.#gauge("bursar_batches", "Batches by state", ["state"]);
+    this.#jobs = this.#gauge("bursar_proof_jobs", "Batches that wait for their proof, by state of the job", ["state"]);
     const settledAt = "When this process last settled; 0: never";
     this.#settledAt = this.#gauge("bursar_last_settlement_timestamp_seconds", settledAt);
     this.#chain = reachable(this.#registry, "chain", options.chain);
@@ -191,6 +196,8 @@ export class Metrics implements ProcessorEvents {
       this.#waited.set({ ...this.#common, seconds }, backlog?.older[i] ?? NaN);
     }
     for (const state of STATES) this.#batches.set({ ...this.#common, state }, backlog?.batches[state] ?? NaN);
+    const jobs = await this.#options.queue?.counts().catch(() => null);
+    for (const [state, count] of Object.entries(jobs ?? {})) this.#jobs.set({ ...this.#common, state }, count);
   }
 
   async #backlog(): Promise<Awaited<ReturnType<Store["backlog"]>> | null> {
