@@ -41,12 +41,10 @@ const STEPS: readonly (readonly (readonly Stage[])[])[] = [
     ],
   ],
   [
+    [{ name: "relayer", command: "mocha --import=tsx 'test/relayer/**/*.test.ts'" }],
     [
-      { name: "relayer", command: "mocha --import=tsx 'test/relayer/**/*.test.ts'" },
       { name: "sdk", command: "mocha --import=tsx 'test/sdk/**/*.test.ts'" },
       { name: "integration", command: "mocha --import=tsx 'test/integration/**/*.test.ts'" },
-    ],
-    [
       { name: "deploy", command: "mocha --import=tsx 'test/deploy/**/*.test.ts'" },
       { name: "postgres", command: `BURSAR_TEST_STORE=postgres mocha --import=tsx ${ON_POSTGRES.join(" ")}` },
       { name: "bench", command: "mocha --import=tsx 'test/bench/**/*.test.ts'" },
