@@ -155,6 +155,7 @@ describe("the command line", function () {
     ["pay"],
     ["plan"],
     ["batch"],
+    ["prove"],
     ["settle"],
     ["answer"],
     ["receipts"],
@@ -189,7 +190,7 @@ describe("the command line", function () {
       const names = [...out.slice(out.indexOf("Commands:")).matchAll(/^ {2}([a-z]+) /gm)].map(([, name]) => name!);
       return names.filter((name) => name !== "help").map((name) => [...group, name]);
     };
-    const names = ["bond", "dispute", "arbiter", "payee", "mandate", "intent", "key", "watch"];
+    const names = ["bond", "dispute", "arbiter", "payee", "mandate", "intent", "key", "watch", "receipts", "books"];
     const groups = await Promise.all(names.map((group) => listed(group)));
     const found = [[], ...(await listed()), ...groups.flat(), ...(await listed("dispute", "evidence"))];
     expect(found.map(String).sort()).to.deep.equal(COMMANDS.map(String).sort());
