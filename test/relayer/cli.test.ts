@@ -187,7 +187,7 @@ describe("the command line", function () {
   it("has every command that it lists explained above", async () => {
     const listed = async (...group: string[]): Promise<string[][]> => {
       const { out } = await bursar(...group, "--help");
-      const names = [...out.slice(out.indexOf("Commands:")).matchAll(/^ {2}([a-z]+) /gm)].map(([, name]) => name!);
+      const names = [...out.slice(out.indexOf("Commands:")).matchAll(/^ {2}([a-z-]+) /gm)].map(([, name]) => name!);
       return names.filter((name) => name !== "help").map((name) => [...group, name]);
     };
     const names = ["bond", "dispute", "arbiter", "payee", "mandate", "intent", "key", "watch", "receipts", "books"];
