@@ -128,7 +128,7 @@ class Books {
       await store.database.run("UPDATE mandate SET seq = ?, spent = ?", each, (AMOUNT * BigInt(each)).toString());
     });
     // A server does so by itself, some time after its tables have grown.
-    if (postgres) await store.database.run("ANALYZE");
+    if (postgres) for (const statement of ["VACUUM ANALYZE", "CHECKPOINT"]) await store.database.run(statement);
     return new Books(store, postgres, folder, payments, mandates);
   }
 
