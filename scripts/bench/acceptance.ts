@@ -16,11 +16,11 @@ import {
   type PageHash,
   type SignedPayment,
 } from "@bursar/protocol";
-import { loadPageHash, Processor, receiptKey, Store } from "@bursar/relayer";
+import { loadPageHash, Store, type Processor } from "@bursar/relayer";
 import { id, ZeroHash } from "ethers";
 import secp256k1 from "secp256k1/bindings.js";
 
-import { AMOUNT, DOMAIN, PAYEE, paymentsOf, PROCESSOR, recordOf } from "./load.ts";
+import { AMOUNT, DOMAIN, PAYEE, paymentsOf, PROCESSOR, processorOn, recordOf, signAll } from "./load.ts";
 
 export interface AcceptanceReport {
   /** libsecp256k1's recoveries a second on one core: the reference of everything here. */
@@ -71,7 +71,7 @@ export async function measureAcceptance(payments: number, say: (text: string) =>
 
 async function rateInProcess(hashPage: PageHash): Promise<Rate> {
   const { processor, close } = await processorIn(hashPage);
-  const queues = signAll(hashPage, 100);
+  const queues = signAll(AGENTS, 100, hashPage);
   const before = process.cpuUsage();
   const began = performance.now();
   await Promise.all(
@@ -213,28 +213,12 @@ async function processorIn(hashPage: PageHash): Promise<{ processor: Processor; 
   await store.transact(async () => {
     for (let agent = 0; agent < AGENTS; ++agent) await store.addMandate(recordOf(agent));
   });
-  const nothing = (): Promise<never> => Promise.reject(new Error("the benchmark asks no chain"));
-  const processor = new Processor({
-    domain: DOMAIN,
-    store,
-    chain: { mandate: nothing, revocations: nothing },
-    key: receiptKey(PROCESSOR),
-    settleWithin: 3_600n,
-    hashPage,
-    now: () => BigInt(Math.floor(Date.now() / 1_000)),
-  });
+  const processor = processorOn({ store, hashPage });
   const close = async (): Promise<void> => {
     await store.close();
     rmSync(folder, { recursive: true });
   };
   return { processor, close };
-}
-
-function signAll(hashPage: PageHash, each: number): SignedPayment[][] {
-  return Array.from({ length: AGENTS }, (_, agent) => {
-    const signer = paymentsOf(agent, hashPage);
-    return Array.from({ length: each }, () => signer.next().value);
-  });
 }
 
 async function start(path: string): Promise<{ child: ChildProcess; url: string }> {

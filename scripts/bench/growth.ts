@@ -12,12 +12,12 @@ import {
   type SignedPayment,
 } from "@bursar/protocol";
 import { circuitSize } from "@bursar/prover";
-import { loadPageHash, plan, Processor, receiptKey, silent, Store } from "@bursar/relayer";
+import { loadPageHash, plan, silent, Store, type Processor } from "@bursar/relayer";
 import { id } from "ethers";
 
 import { createDatabase, startPostgres, type LocalPostgres } from "../load/postgres.ts";
 import { usageOf } from "../load/processes.ts";
-import { AMOUNT, DOMAIN, PAYEE, PROCESSOR, recordOf, walletOf } from "./load.ts";
+import { AMOUNT, DOMAIN, PAYEE, processorOn, recordOf, walletOf } from "./load.ts";
 
 export type EngineName = "sqlite" | "postgres";
 
@@ -135,10 +135,9 @@ class Books {
   async measure(hashPage: PageHash): Promise<GrowthPoint> {
     const [store, disk] = [this.#store, await this.#bytes()];
     let [commits, committing] = [0, 0];
-    const nothing = (): Promise<never> => Promise.reject(new Error("the benchmark asks no chain"));
-    const processor = new Processor({
-      ...{ domain: DOMAIN, store, chain: { mandate: nothing, revocations: nothing }, key: receiptKey(PROCESSOR) },
-      ...{ settleWithin: 3_600n, hashPage, now: () => BigInt(Math.floor(Date.now() / 1_000)) },
+    const processor = processorOn({
+      store,
+      hashPage,
       events: { ...silent, committed: (_requests, took) => [++commits, (committing += took)] },
     });
     const queues = await this.#sign(processor, hashPage);

@@ -13,7 +13,7 @@ import {
   type SignedPayment,
   type Terms,
 } from "@bursar/protocol";
-import type { MandateRecord } from "@bursar/relayer";
+import { Processor, receiptKey, type MandateRecord, type ProcessorOptions } from "@bursar/relayer";
 import { id, Wallet, ZeroHash } from "ethers";
 
 export const DOMAIN: Domain = { chainId: 31_337n, registry: "0x00000000000000000000000000000000000000C3" };
@@ -56,4 +56,26 @@ export function* paymentsOf(agent: number, hashPage: PageHash): Generator<Signed
     const signature = signWithKey(hashPayment(DOMAIN, payment), privateKey as Hex);
     yield { agent: address as Address, payment, signature, salt };
   }
+}
+
+/** The first payments of so many agents, each agent's in its order. */
+export function signAll(agents: number, each: number, hashPage: PageHash): SignedPayment[][] {
+  return Array.from({ length: agents }, (_, agent) => {
+    const signer = paymentsOf(agent, hashPage);
+    return Array.from({ length: each }, () => signer.next().value);
+  });
+}
+
+/** A processor on books in which its mandates stand: accepting asks no chain. */
+export function processorOn({ store, ...options }: Pick<ProcessorOptions, "store" | "hashPage" | "events">): Processor {
+  const nothing = (): Promise<never> => Promise.reject(new Error("the benchmark asks no chain"));
+  return new Processor({
+    domain: DOMAIN,
+    store,
+    chain: { mandate: nothing, revocations: nothing },
+    key: receiptKey(PROCESSOR),
+    settleWithin: 3_600n,
+    now: () => BigInt(Math.floor(Date.now() / 1_000)),
+    ...options,
+  });
 }

@@ -1,9 +1,9 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 
-import { loadPageHash, Processor, receiptKey, startTracing, Store } from "@bursar/relayer";
+import { loadPageHash, startTracing, Store } from "@bursar/relayer";
 
-import { DOMAIN, paymentsOf, PROCESSOR, recordOf } from "./load.ts";
+import { processorOn, recordOf, signAll } from "./load.ts";
 
 const [AGENTS, EACH, ROUNDS] = [64, 40, 5];
 
@@ -36,20 +36,8 @@ console.log(`off ${off.toFixed(0)} µs, on ${on.toFixed(0)} µs: ${(on / off).to
 async function microseconds(): Promise<number> {
   const store = await Store.open(":memory:");
   for (let agent = 0; agent < AGENTS; ++agent) await store.addMandate(recordOf(agent));
-  const nothing = (): Promise<never> => Promise.reject(new Error("the benchmark asks no chain"));
-  const processor = new Processor({
-    domain: DOMAIN,
-    store,
-    chain: { mandate: nothing, revocations: nothing },
-    key: receiptKey(PROCESSOR),
-    settleWithin: 3_600n,
-    hashPage,
-    now: () => BigInt(Math.floor(Date.now() / 1_000)),
-  });
-  const queues = Array.from({ length: AGENTS }, (_, agent) => {
-    const signer = paymentsOf(agent, hashPage);
-    return Array.from({ length: EACH }, () => signer.next().value);
-  });
+  const processor = processorOn({ store, hashPage });
+  const queues = signAll(AGENTS, EACH, hashPage);
   const before = process.cpuUsage();
   await Promise.all(
     queues.map(async (queue) => {
