@@ -98,7 +98,7 @@ export class Checks {
       const chain = ghost.mandates.get(agent);
       for (let seq = 1n; seq <= last; ++seq) {
         const status = await office.store.paymentStatus(agent, seq);
-        const head = headOf(BigInt(await office.store.headAt(agent, seq)));
+        const head = headOf(BigInt((await office.store.payment(agent, seq))!.payment.head));
         const paid = ghost.howPaid(agent, seq, head) === "batch";
         hold("P14 status_is_chain_truth", status !== "settled" || paid, () => {
           return `${name} calls payment ${seq} of ${agent} settled; the chain stands at ${chain?.seq}`;

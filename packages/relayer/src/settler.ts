@@ -1,9 +1,8 @@
 import { setTimeout as pause } from "node:timers/promises";
 
-import type { Span } from "@opentelemetry/api";
-
 import { BursarError, type Address, type Credit, type Domain, type Hex, type Row } from "@bursar/protocol";
 import { circuitSize, type BatchRow, type CircuitSize, type Proof, type Statement } from "@bursar/prover";
+import type { Span } from "@opentelemetry/api";
 
 import { aboutBatch, BatchProofs, isUnproved } from "./batch-proofs.ts";
 import type { Outbox } from "./outbox.ts";
@@ -176,15 +175,18 @@ export class Settler {
         total: rows.reduce((sum, { debit }) => sum + debit, 0n),
         createdAt: now(),
       });
+      if (isTracing()) await this.#trace({ id, circuit, payments, rows }, began);
       const batch = await this.#proofs.batch(id);
-      if (isTracing()) await this.#trace(batch, began);
       await queue?.send(await this.#proofs.job(batch));
-      return this.#proofs.batch(id);
+      return batch;
     });
   }
 
   /** A batch goes on with the trace of its first payment that is traced, and is linked to those of some others. */
-  async #trace({ id, circuit, payments, rows }: BatchRecord, began: number): Promise<void> {
+  async #trace(
+    { id, circuit, payments, rows }: Pick<BatchRecord, "id" | "circuit" | "payments"> & { rows: readonly Row[] },
+    began: number,
+  ): Promise<void> {
     const { store } = this.#options;
     const attributes = { ...aboutBatch(id, circuit), "bursar.payments": payments, "bursar.mandates": rows.length };
     await store.setTrace(id, tracedFrom("batch", began, attributes, await store.tracesOf(id, 1 + MOST_LINKS)));
@@ -242,10 +244,10 @@ export class Settler {
    * further batches, and the batch ends, so that one bad mandate blocks no other.
    * @returns whether there were any.
    */
-  async #withoutOffenders({ id, circuit, rows: planned, ...batch }: BatchRecord): Promise<boolean> {
+  async #withoutOffenders(batch: BatchRecord): Promise<boolean> {
     const { store, gateway, queue, sender } = this.#options;
-    const parts = await replay(store, { id, circuit, rows: planned, ...batch });
-    const { rows, credits } = this.#proofs.layOut(circuit, parts);
+    const { id, circuit } = batch;
+    const { rows, credits } = this.#proofs.layOut(circuit, await replay(store, batch));
     const signed = await this.#proofs.signed(rows);
     if ((await gateway.checkRows(signed, credits, sender)) === null) return false;
     const refused: string[] = [];

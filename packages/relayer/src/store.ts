@@ -377,13 +377,6 @@ export class Store implements OutboxBook {
     return Map.groupBy(rows.map(paymentOf), ({ agent }) => agent);
   }
 
-  /** Head of the ledger after payment `seq`, which must have been accepted. */
-  async headAt(agent: Address, seq: bigint): Promise<Hex> {
-    const row = await this.database.get("SELECT head FROM payment WHERE agent = ? AND seq = ?", agent, Number(seq));
-    if (!row) throw new Error(`payment ${seq} of ${agent} is missing from the store`);
-    return text(row, "head") as Hex;
-  }
-
   /** Payments `from … to` of one ledger, in order. */
   async payments(agent: Address, from: bigint, to: bigint): Promise<AcceptedPayment[]> {
     return (

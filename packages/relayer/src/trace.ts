@@ -86,7 +86,7 @@ export const contextOf = (traceparent: unknown): Context =>
   typeof traceparent === "string" ? propagation.extract(ROOT_CONTEXT, { traceparent }) : ROOT_CONTEXT;
 
 /** A `traceparent` with which another process goes on, or null where nothing is traced. */
-export function traceparentOf(span: Span | undefined): string | null {
+function traceparentOf(span: Span | undefined): string | null {
   const now = span?.spanContext();
   if (now === undefined || !isSpanContextValid(now)) return null;
   return `00-${now.traceId}-${now.spanId}-${now.traceFlags.toString(16).padStart(2, "0")}`;
